@@ -1,0 +1,220 @@
+"""The node's ledger: numbered, chained statements about the node's files (CONTRACTS section 3).
+
+One line per statement, RFC 8785 canonical JSON and a newline. ``n`` counts from 0 over the node's whole life;
+``prev`` is the SHA-256 of the line before (without its newline), 64 zeros for the first. 64-bit integers travel
+as strings, because RFC 8785 numbers are IEEE doubles. Signatures and spans have their place in the format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import rfc8785
+
+from ashiato.core.errors import EvidenceError, RejectedError
+
+LEDGER_VERSION: Final = 1
+FIRST_PREV: Final = "0" * 64
+
+
+class Born(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="born"):
+    """A file was seen for the first time."""
+
+    file_id: str
+    source: str
+    path: str
+    partition: int
+    topic: str
+    restart_count: int = -1
+    device: str = ""
+    inode: str = ""
+    generation: str = ""
+    flags: int = 0
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="span"):
+    """The digest of a contiguous range: SHA-256(salt, offset_start as 8 bytes big endian, bytes)."""
+
+    file_id: str
+    offset_start: str
+    offset_end: str
+    sha256: str
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="gap"):
+    """Bytes (or, where the offsets are empty, time) known missing. An upper bound: held bytes win."""
+
+    source: str
+    reason: str
+    """One of :data:`GAP_REASONS`."""
+    file_id: str = ""
+    offset_start: str = ""
+    offset_end: str = ""
+    time_start_unix_nano: str = ""
+    time_end_unix_nano: str = ""
+    detail: str = ""
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="closed"):
+    """A file will never grow again."""
+
+    file_id: str
+    source: str
+    size: str
+    reason: str
+    """``unlinked``, ``rotated``, ``truncated``, ``imported``, ``replaced``."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="config"):
+    """What the collector was told; exclusions are stated because they are gaps by intention."""
+
+    sha256: str
+    exclusions: tuple[str, ...] = ()
+    incarnation: str = ""
+    """Random id of this bookmark folder; another one is a new incarnation of the collector (C5)."""
+
+
+class Acknowledged(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A moved file's acknowledged offset and where on the bus its last chunk went."""
+
+    file_id: str
+    offset: str
+    incarnation: str
+    topic: str
+    partition: int
+    position: str
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="beat"):
+    """Every 30 s, empty or not: silence is evidence too.
+
+    ``watermark_unix_nano``: every byte that the collector had seen before this moment is acknowledged up to the
+    stated offsets or named in a gap.
+    """
+
+    watermark_unix_nano: str
+    clock: str = "unknown"
+    """``synchronised``, ``unsynchronised`` or ``unknown``."""
+    moved: tuple[Acknowledged, ...] = ()
+    files_open: int = 0
+    bytes_acknowledged: str = "0"
+    bytes_lost: str = "0"
+    key_id: str = ""
+    signature: str = ""
+    """Ed25519 over the chain's head by the enrolled node key; empty while unsigned."""
+
+
+class Rotated(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="rotated"):
+    """The first line of each ledger file: the file before it."""
+
+    predecessor: str
+
+
+Statement = Born | Span | Gap | Closed | Config | Beat | Rotated
+
+GAP_REASONS: Final = (
+    "rotated_away",
+    "truncated",
+    "disk_full",
+    "over_budget",
+    "unreadable",
+    "excluded",
+    "no_collector",
+    "drain_cut_short",
+    "lost_on_bus",
+    "no_inode",
+    "unknown",
+)
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """A statement in its place in the chain."""
+
+    n: int
+    prev: str
+    time_unix_nano: str
+    boot_nano: str
+    """The node's boot clock, which does not step."""
+    node: str
+    statement: Statement
+    v: int = LEDGER_VERSION
+
+
+_DECODER: Final = msgspec.json.Decoder(Line)
+
+
+def encode(line: Line) -> bytes:
+    """Return the canonical bytes of ``line``, newline included."""
+    return rfc8785.dumps(msgspec.to_builtins(line)) + b"\n"
+
+
+def decode(line: bytes) -> Line:
+    """Read one line back.
+
+    Raises:
+        RejectedError: not a ledger line of a version that is read.
+
+    """
+    try:
+        decoded = _DECODER.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RejectedError("not a ledger line") from error
+    if decoded.v != LEDGER_VERSION:
+        raise RejectedError("ledger line of an unknown version", version=decoded.v)
+    return decoded
+
+
+def digest(line: bytes) -> str:
+    """Return what the next line must carry as ``prev``."""
+    return hashlib.sha256(line.removesuffix(b"\n")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """Where a chain stands: the next number and the digest that the next line must name."""
+
+    n: int = 0
+    prev: str = FIRST_PREV
+
+
+def append(
+    head: Head, statement: Statement, *, node: str, time_unix_nano: int, boot_nano: int
+) -> tuple[bytes, Head]:
+    """Return the next line's bytes and the head behind it."""
+    line = encode(
+        Line(
+            n=head.n,
+            prev=head.prev,
+            time_unix_nano=str(time_unix_nano),
+            boot_nano=str(boot_nano),
+            node=node,
+            statement=statement,
+        )
+    )
+    return line, Head(n=head.n + 1, prev=digest(line))
+
+
+def verify_chain(lines: Iterable[bytes], head: Head = Head()) -> Head:  # noqa: B008 - Head is frozen
+    """Check numbers and links of consecutive lines and return the head behind them.
+
+    Raises:
+        EvidenceError: a number is missing or used twice, a link does not fit, or a line is not canonical.
+
+    """
+    for raw in lines:
+        line = decode(raw)
+        if line.n != head.n or line.prev != head.prev:
+            raise EvidenceError("ledger chain is broken", expected=head.n, found=line.n)
+        if encode(line).removesuffix(b"\n") != raw.removesuffix(b"\n"):
+            raise EvidenceError("ledger line is not canonical", n=line.n)
+        head = Head(n=line.n + 1, prev=digest(raw))
+    return head
+
+
+def facts_of(statement: Statement) -> Mapping[str, str]:
+    """Return the source and file that a statement speaks of, '' where it speaks of the node."""
+    return {"source": getattr(statement, "source", ""), "file_id": getattr(statement, "file_id", "")}
