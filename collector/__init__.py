@@ -1,0 +1,1 @@
+"""The node: tails log files and ships their bytes, acknowledged before bookmarked."""

@@ -1,0 +1,1 @@
+"""One question, one answer: search, timeline and logs over tail, hot index and archive."""

@@ -1,0 +1,1 @@
+"""The only holder of deletion rights: expiry, daily indices, freeing the bus."""

@@ -1,0 +1,1 @@
+"""The pure heart: no clock, no socket, no file, no environment."""

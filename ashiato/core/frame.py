@@ -126,9 +126,7 @@ def decode_held(frame: bytes) -> Iterator[HeldChunk]:
         if not 0 <= entry.file < len(header.files) or not 0 <= entry.block < len(blocks):
             raise RejectedError("frame entry points outside its tables", file=entry.file, block=entry.block)
         if entry.length < 0 or entry.offset_start < 0 or entry.length > limits.CHUNK_BYTES_MAX:
-            raise RejectedError(
-                "chunk has an impossible address", offset=entry.offset_start, length=entry.length
-            )
+            raise RejectedError("chunk has an impossible address", offset=entry.offset_start, length=entry.length)
         yield HeldChunk(
             file=header.files[entry.file],
             offset_start=entry.offset_start,

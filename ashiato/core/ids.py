@@ -125,9 +125,7 @@ def ulid(birth_unix_ms: int, randomness: bytes) -> FileId:
     return FileId("".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5)))
 
 
-def imported_file_id(
-    *, cluster: str, node: str, relative_path: str, head_sha256: bytes, birth_unix_ms: int
-) -> FileId:
+def imported_file_id(*, cluster: str, node: str, relative_path: str, head_sha256: bytes, birth_unix_ms: int) -> FileId:
     """Return the file id that a second import of the same file finds again (CONTRACTS section 1).
 
     ``birth_unix_ms`` must itself be a function of the file's content or 0, never of the moment of import.

@@ -21,12 +21,8 @@ class Invariant:
 
 C1 = Invariant("C1", "offsets held or named in gaps are contiguous for every file from its first byte")
 C2 = Invariant("C2", "the bookmark is a contiguous prefix of acknowledged bytes")
-C3 = Invariant(
-    "C3", "a ledger line is durable before the bookmark passes what it states; no number is used twice"
-)
-C4 = Invariant(
-    "C4", "a failed frame stops its partition, and all that is unacknowledged is sent again in order"
-)
+C3 = Invariant("C3", "a ledger line is durable before the bookmark passes what it states; no number is used twice")
+C4 = Invariant("C4", "a failed frame stops its partition, and all that is unacknowledged is sent again in order")
 C5 = Invariant("C5", "a lost bookmark folder is a declared new incarnation of the collector")
 C7 = Invariant("C7", "a birth is durable before the file's first frame leaves")
 P1 = Invariant("P1", "a pack gives back its chunks byte for byte")
@@ -44,9 +40,7 @@ Q1 = Invariant("Q1", "a query lists the tail before it reads the journal, and dr
 Q3 = Invariant("Q3", "no pruning step drops a match")
 Q4 = Invariant("Q4", "every answer carries a coverage that adds up")
 R1 = Invariant("R1", "nothing under hold is deleted")
-R2 = Invariant(
-    "R2", "nothing is expired before the later of reading and commit time plus its class's minimum"
-)
+R2 = Invariant("R2", "nothing is expired before the later of reading and commit time plus its class's minimum")
 R4 = Invariant("R4", "no commit refers to a condemned object version")
 
 ALL = {
@@ -93,6 +87,4 @@ def check(invariant: Invariant, condition: bool, **facts: object) -> None:  # no
 
     """
     if not condition:
-        raise InvariantError(
-            f"{invariant.number} violated: {invariant.sentence}", invariant=invariant.number, **facts
-        )
+        raise InvariantError(f"{invariant.number} violated: {invariant.sentence}", invariant=invariant.number, **facts)

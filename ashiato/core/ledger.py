@@ -181,9 +181,7 @@ class Head:
     prev: str = FIRST_PREV
 
 
-def append(
-    head: Head, statement: Statement, *, node: str, time_unix_nano: int, boot_nano: int
-) -> tuple[bytes, Head]:
+def append(head: Head, statement: Statement, *, node: str, time_unix_nano: int, boot_nano: int) -> tuple[bytes, Head]:
     """Return the next line's bytes and the head behind it."""
     line = encode(
         Line(
@@ -198,7 +196,7 @@ def append(
     return line, Head(n=head.n + 1, prev=digest(line))
 
 
-def verify_chain(lines: Iterable[bytes], head: Head = Head()) -> Head:  # noqa: B008 - Head is frozen
+def verify_chain(lines: Iterable[bytes], head: Head = Head()) -> Head:
     """Check numbers and links of consecutive lines and return the head behind them.
 
     Raises:
