@@ -11,6 +11,7 @@ a receiver may hold them compressed; all smaller ones share the first block.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -120,7 +121,7 @@ def decode_held(frame: bytes) -> Iterator[HeldChunk]:
         bounds.append(bounds[-1] + length)
     if bounds[-1] != len(frame):
         raise RejectedError("frame is cut or has bytes behind it", expected=bounds[-1], length=len(frame))
-    blocks = [frame[begin:end] for begin, end in zip(bounds, bounds[1:], strict=False)]
+    blocks = [frame[begin:end] for begin, end in itertools.pairwise(bounds)]
     skip = 0
     for entry in header.chunks:
         if not 0 <= entry.file < len(header.files) or not 0 <= entry.block < len(blocks):

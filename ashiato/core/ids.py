@@ -67,9 +67,7 @@ class Source:
 
     def __str__(self) -> str:
         if self.kind is Kind.CONTAINER:
-            return "/".join(
-                (self.kind, self.cluster, self.node, self.namespace, self.pod, self.pod_uid, self.container)
-            )
+            return f"{self.kind}/{self.cluster}/{self.node}/{self.namespace}/{self.pod}/{self.pod_uid}/{self.container}"
         return "/".join((self.kind, self.cluster, self.node, self.path.lstrip("/")))
 
     @classmethod
@@ -130,7 +128,7 @@ def imported_file_id(*, cluster: str, node: str, relative_path: str, head_sha256
 
     ``birth_unix_ms`` must itself be a function of the file's content or 0, never of the moment of import.
     """
-    seed = "\0".join(("import", cluster, node, relative_path)).encode() + b"\0" + head_sha256
+    seed = f"import\x00{cluster}\x00{node}\x00{relative_path}".encode() + b"\0" + head_sha256
     return ulid(birth_unix_ms, hashlib.sha256(seed).digest()[:10])
 
 

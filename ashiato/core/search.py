@@ -1,0 +1,39 @@
+"""The reading side of an index: what every leg of a query gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from ashiato.core.ports import Partition
+from ashiato.core.query import Query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """Rows of one place that match (the one predicate has decided), in the query's order, cut to its limit."""
+
+    rows: pa.Table
+    """Schema ``core.table.SCHEMA``."""
+    cut: bool = False
+    """True where more matching rows exist than the limit."""
+    positions: Mapping[Partition, int] = field(default_factory=dict)
+    """What the place had seen of the bus: next positions; {} where it does not know."""
+    findings: tuple[str, ...] = ()
+
+
+class IndexReader(Protocol):
+    """A place that can be searched."""
+
+    async def search(self, query: Query) -> Leg:
+        """Return what matches. Raises TransientError where the place cannot be asked, RejectedError for a query
+        that cannot be evaluated.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go."""
+        ...

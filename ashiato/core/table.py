@@ -1,0 +1,71 @@
+"""The row table in Arrow: schema, empty table, total order. The collector never imports this module."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ashiato.core.record import COLUMNS, ROW_VERSION
+
+_TYPES: Final = {"string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "binary": pa.binary()}
+
+SCHEMA: Final = pa.schema(
+    [pa.field(column.name, _TYPES[column.type]) for column in COLUMNS],
+    metadata={b"ashiato.row_version": str(ROW_VERSION).encode()},
+)
+"""Every table of rows has exactly these columns, in this order, whatever their encoding on disk."""
+
+PARTITION_COLUMNS: Final = ("retention_class", "day")
+
+
+def empty() -> pa.Table:
+    """Return a table of no rows."""
+    return SCHEMA.empty_table()
+
+
+def conform(table: pa.Table) -> pa.Table:
+    """Return ``table`` with exactly the columns and types of :data:`SCHEMA`; dictionaries and views unpacked.
+
+    Raises:
+        pyarrow.ArrowInvalid: a value does not fit its column.
+        KeyError: a column is missing.
+
+    """
+    return pa.table([table.column(field.name).cast(field.type) for field in SCHEMA], schema=SCHEMA)
+
+
+def order_times(table: pa.Table) -> pa.ChunkedArray:
+    """Return the time that orders each row: event time, else reading time."""
+    return pc.coalesce(table["time_unix_nano"], table["observed_time_unix_nano"])
+
+
+def in_order(table: pa.Table, *, newest_first: bool = False, limit: int | None = None) -> pa.Table:
+    """Return rows in the total order (time, node, file, offset), or its reverse, cut to ``limit``."""
+    if table.num_rows == 0:
+        return table
+    way = "descending" if newest_first else "ascending"
+    keyed = table.append_column("order_time", order_times(table))
+    keys = [(name, way) for name in ("order_time", "k8s_node_name", "file_id", "offset_start")]
+    indices = pc.sort_indices(keyed, sort_keys=keys)
+    return table.take(indices[:limit] if limit is not None else indices)
+
+
+def uids(table: pa.Table) -> list[str]:
+    """Return ``log.record.uid`` of each row."""
+    columns = (table[name].to_pylist() for name in ("file_id", "offset_start", "length", "join_offset"))
+    return [
+        f"{file_id}-{joined:016x}-j" if length == 0 and joined is not None else f"{file_id}-{offset:016x}"
+        for file_id, offset, length, joined in zip(*columns, strict=True)
+    ]
+
+
+def without_doubles(table: pa.Table) -> pa.Table:
+    """Return ``table`` with the first row of each uid (Q1)."""
+    seen: set[str] = set()
+    keep: list[bool] = []
+    for uid in uids(table):
+        keep.append(uid not in seen)
+        seen.add(uid)
+    return table if all(keep) else table.filter(pa.array(keep))
