@@ -96,9 +96,10 @@ def _interval(interval: Interval) -> dict[str, object]:
         document["time_start_unix_nano"] = str(interval.time_start_unix_nano)
     if interval.time_end_unix_nano is not None:
         document["time_end_unix_nano"] = str(interval.time_end_unix_nano)
-    for name, value in (("reason", interval.reason), ("detail", interval.detail)):
-        if value:
-            document[name] = value
+    if interval.reason:
+        document["reason"] = interval.reason
+    if interval.detail:
+        document["detail"] = interval.detail
     if interval.bytes:
         document["bytes"] = str(interval.bytes)
     return document

@@ -88,7 +88,7 @@ class Frontier(msgspec.Struct, frozen=True, kw_only=True):
     next: int
     """Position behind the last one taken in."""
     record_sha256: str
-    """SHA-256 of the record at ``next - 1`` ('' where none was read yet): tells whether a bus is still the same (J5)."""
+    """SHA-256 of the record at ``next - 1``, '' where none was read: tells whether a bus is the same (J5)."""
     files: tuple[FileState, ...]
     """Ordered by file id."""
     pages: tuple[Page, ...] = ()
@@ -129,44 +129,34 @@ def plan(state: FileState, start: int, end: int) -> list[Cut]:
         if inside is not None:
             stop = min(end, inside.end)
             cuts.append(Cut(start=at, end=stop, does=Does.COMPARE))
+            if inside.start <= reach:
+                reach = max(reach, inside.end)
         else:
             following = [r.start for r in held if r.start > at]
             stop = min(end, *following) if following else end
-            # What follows the held prefix, directly or behind early bytes that it now reaches, is in order.
-            contiguous = at == reach
-            cuts.append(Cut(start=at, end=stop, does=Does.TAKE if contiguous else Does.TAKE_EARLY))
-            if contiguous:
+            cuts.append(Cut(start=at, end=stop, does=Does.TAKE if at == reach else Does.TAKE_EARLY))
+            if at == reach:
                 reach = stop
-        if inside is not None and inside.start <= reach:
-            reach = max(reach, inside.end)
-        elif reach == stop:
-            touching = next((r for r in held if r.start == reach and r.end > r.start), None)
-            reach = touching.end if touching is not None else reach
         at = stop
     return cuts
 
 
 def extend(state: FileState, cut: Cut, *, observed_time_unix_nano: int) -> FileState:
     """Return the state after a piece was taken; early ranges that the prefix now reaches are folded in."""
-    fresh = HeldRange(start=cut.start, end=cut.end)
-    ranges = _merge_newest((*state.ranges, fresh))
     observed = max(state.observed_time_unix_nano, observed_time_unix_nano)
     if cut.does is Does.TAKE_EARLY:
         early = _disjoint((*state.early, HeldRange(start=cut.start, end=cut.end)))
-        return msgspec.structs.replace(state, early=early, ranges=ranges, observed_time_unix_nano=observed)
-    offset, early = cut.end, list(state.early)
-    while early and early[0].start <= offset:
-        offset = max(offset, early.pop(0).end)
-    return msgspec.structs.replace(
-        state, offset=offset, early=tuple(early), ranges=ranges, observed_time_unix_nano=observed
-    )
+        return msgspec.structs.replace(state, early=early, observed_time_unix_nano=observed)
+    offset, waiting = cut.end, list(state.early)
+    while waiting and waiting[0].start <= offset:
+        offset = max(offset, waiting.pop(0).end)
+    return msgspec.structs.replace(state, offset=offset, early=tuple(waiting), observed_time_unix_nano=observed)
 
 
-def settle(state: FileState, held_by: Iterable[tuple[int, int, str]]) -> FileState:
-    """Return the state with the batch's ranges replaced by where they went: (start, end, pack path)."""
-    kept = [r for r in state.ranges if r.pack]
-    fresh = [HeldRange(start=start, end=end, pack=pack) for start, end, pack in held_by]
-    return msgspec.structs.replace(state, ranges=tuple([*kept, *fresh][-FRONTIER_RANGES_MAX:]))
+def settle(state: FileState, held_by: Iterable[HeldRange]) -> FileState:
+    """Return the state that also remembers the packs of newly archived ranges; the oldest are forgotten."""
+    ranges = (*state.ranges, *held_by)
+    return msgspec.structs.replace(state, ranges=ranges[-FRONTIER_RANGES_MAX:])
 
 
 def encode(frontier: Frontier) -> bytes:
@@ -179,10 +169,10 @@ def decode(content: bytes, sha256: str) -> Frontier:
 
     Raises:
         EvidenceError: the hash does not fit.
-        RejectedError: damaged or of a version that is not read.
+        RejectedError: of a version that is not read.
 
     """
-    frontier: Frontier = _decode(content, sha256, Frontier)
+    frontier = msgspec.json.decode(_checked(content, sha256), type=Frontier)
     if frontier.v != FRONTIER_VERSION:
         raise RejectedError("frontier of an unknown version", version=frontier.v)
     return frontier
@@ -195,8 +185,7 @@ def encode_page(files: Iterable[FileState]) -> bytes:
 
 def decode_page(content: bytes, sha256: str) -> tuple[FileState, ...]:
     """Read a page back. Raises as :func:`decode`."""
-    files: tuple[FileState, ...] = _decode(content, sha256, tuple[FileState, ...])
-    return files
+    return msgspec.json.decode(_checked(content, sha256), type=tuple[FileState, ...])
 
 
 def path_of(sha256: str) -> str:
@@ -220,13 +209,10 @@ def overflow(files: Mapping[str, FileState]) -> list[FileState]:
 _JSON: Final = msgspec.json.Encoder(order="sorted")
 
 
-def _decode(content: bytes, sha256: str, kind: type[Frontier | tuple[FileState, ...]]) -> object:
+def _checked(content: bytes, sha256: str) -> bytes:
     if digest(content) != sha256:
         raise EvidenceError("frontier does not match the hash that its commit names", sha256=sha256)
-    try:
-        return msgspec.json.decode(zstandard.ZstdDecompressor().decompress(content), type=kind)
-    except (zstandard.ZstdError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RejectedError("frontier is damaged", sha256=sha256) from error
+    return zstandard.ZstdDecompressor().decompress(content)
 
 
 def _disjoint(ranges: Iterable[HeldRange]) -> tuple[HeldRange, ...]:
@@ -236,15 +222,4 @@ def _disjoint(ranges: Iterable[HeldRange]) -> tuple[HeldRange, ...]:
             merged[-1] = HeldRange(start=merged[-1].start, end=max(merged[-1].end, held.end))
         else:
             merged.append(HeldRange(start=held.start, end=held.end))
-    return tuple(merged)
-
-
-def _merge_newest(ranges: Iterable[HeldRange]) -> tuple[HeldRange, ...]:
-    """Join a fresh range to the one before it where both are only in the batch."""
-    merged: list[HeldRange] = []
-    for held in ranges:
-        if merged and not held.pack and not merged[-1].pack and merged[-1].end == held.start:
-            merged[-1] = HeldRange(start=merged[-1].start, end=held.end)
-        else:
-            merged.append(held)
     return tuple(merged)
