@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ashiato.core.chunk import Chunk, FileFacts
+from ashiato.core.chunk import Chunk
 from ashiato.core.manifest import Manifest
 
 

@@ -1,0 +1,30 @@
+"""Settings of ingest."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from ashiato.adapters.archive import ArchiveSettings
+from ashiato.adapters.bus import BusSettings
+
+from ashiato.core.limits import COMMIT_AGE_NS, COMMIT_RAW_BYTES, MIB, PACK_RAW_BYTES_MAX
+
+
+class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Both consumers; each uses what it needs and nothing else."""
+
+    bus: BusSettings
+    archive: ArchiveSettings
+    scratch_dir: str
+    """Where packs are written and read back before they are put."""
+    tail_dir: str = ""
+    """Embedded: where tail segments are published; '' publishes none."""
+    actor: str = "ingest"
+    """Who commits say that they are."""
+    commit_raw_bytes: Annotated[int, msgspec.Meta(ge=MIB, le=PACK_RAW_BYTES_MAX)] = COMMIT_RAW_BYTES
+    """A commit is made at this many raw bytes ..."""
+    commit_age_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = COMMIT_AGE_NS / 1e9
+    """... or at this age, whichever is first."""
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
+    """Port of /metrics on loopback; 0 serves none."""
