@@ -8,13 +8,13 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from ashiato.core.render import render_rows
 
 from ashiato.core import manifest
 from ashiato.core.errors import EvidenceError, NotHeldError
 from ashiato.core.frontier import FileState
 from ashiato.core.journal import AddedPack, JournalState
 from ashiato.core.ports import ArchiveReader, ObjectRef
+from ashiato.core.render import render_rows
 from ashiato.core.table import conform, empty
 
 

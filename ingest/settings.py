@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+
 from ashiato.adapters.archive import ArchiveSettings
 from ashiato.adapters.bus import BusSettings
-
 from ashiato.core.limits import COMMIT_AGE_NS, COMMIT_RAW_BYTES, MIB, PACK_RAW_BYTES_MAX
 
 

@@ -1,0 +1,246 @@
+"""How a row stands in OpenSearch: template, names of indices, documents. Pure.
+
+A document's ``_source`` gives the row back to the letter; what is indexed beside it only narrows a search. Whatever
+of a row is not indexed in full (a value too long for a term, too many attributes) is named in ``unindexed``, so that
+a search takes such rows in and the one predicate decides. No log line can change the mapping: it is closed.
+
+Fields are named as the columns of the table: at the rim ``ashiato.source`` is a value and ``ashiato.source.kind``
+another, which OpenSearch, where a dot means an object, cannot hold.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+
+from ashiato.core.errors import RejectedError
+from ashiato.core.ids import CLASS_OF_KIND, CLASSES, Kind
+from ashiato.core.ports import Document
+from ashiato.core.record import BY_NAME, COLUMNS, ROW_VERSION, UID_FIELD, from_document, order_time
+from ashiato.core.tokens import tokens
+
+PREFIX: Final = "ashiato-"
+MISDATED: Final = "ashiato-misdated"
+"""Rows whose day of reading has no prepared index."""
+STATE: Final = "ashiato-state"
+"""The published positions."""
+ROWS: Final = f"{PREFIX}*,-{STATE}*"
+"""Every index of rows, as an index expression."""
+TEMPLATE: Final = "ashiato"
+
+CLASS_KEY: Final = "ashiato.retention_class"
+"""A document's own retention class; without it the class follows from the source's kind."""
+
+KEYWORD_UNITS_MAX: Final = 1024
+"""UTF-16 units of a value that is indexed as one term: three times that stays far below Lucene's 32,766 bytes."""
+TOKENS_MAX: Final = 65_536
+"""Distinct tokens of one body that are indexed; a body with more is taken into every search of text."""
+ATTRIBUTES_MAX: Final = 16_384
+"""Leaves of one JSON body that are indexed."""
+ATTRIBUTE_UNITS_MAX: Final = 4096
+"""UTF-16 units of path and value of one attribute that is indexed."""
+
+ORDER_TIME: Final = "order_time"
+BODY_TOKENS: Final = "body_tokens"
+ATTRIBUTES: Final = "attributes"
+UNINDEXED: Final = "unindexed"
+"""Names of columns, or ``attributes``, that are not indexed in full; ``*`` for a safe projection."""
+VERBATIM: Final = "verbatim"
+"""The whole row of a safe projection, which OpenSearch keeps and does not look into."""
+EVERYTHING: Final = "*"
+
+INDEXED: Final = tuple(column for column in COLUMNS if column.name not in ("body", "raw"))
+"""Columns with a field of their own. The body is searched by its tokens, raw bytes not at all."""
+
+_INDEX_NAME: Final = re.compile(r"^ashiato-(?P<class>[a-z0-9][a-z0-9_-]*)-(?P<day>\d{4}\.\d{2}\.\d{2})$")
+_CLASS: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_ASTRAL: Final = re.compile("[\U00010000-\U0010ffff]")
+_TYPES: Final = {"int32": {"type": "integer"}, "int64": {"type": "long"}}
+_KEYWORD: Final = {"type": "keyword", "ignore_above": KEYWORD_UNITS_MAX}
+_PROJECTED: Final = (
+    "file_id", "offset_start", "length", "join_offset", "time_unix_nano", "observed_time_unix_nano", "source",
+    "k8s_node_name",
+)  # fmt: skip
+
+
+def index_of(retention_class: str, day: str) -> str:
+    """Return the name of the index of a class and a UTC day (``2026-11-24``).
+
+    Raises:
+        RejectedError: the class or the day cannot stand in a name.
+
+    """
+    name = f"{PREFIX}{retention_class}-{day.replace('-', '.')}"
+    if not _CLASS.match(retention_class) or not _INDEX_NAME.match(name):
+        raise RejectedError("not a class and a day of an index", retention_class=retention_class, day=day)
+    return name
+
+
+def day_and_class(index: str) -> tuple[str, str] | None:
+    """Return (day, class) of a daily index, None for any other."""
+    match = _INDEX_NAME.match(index)
+    return (match["day"].replace(".", "-"), match["class"]) if match else None
+
+
+def home_of(document: Document) -> str:
+    """Return the daily index of a document: its class, and the UTC day on which the node read it.
+
+    What has no such place (an unheard class, no reading time) goes where all misdated rows go.
+    """
+    retention_class = document.get(CLASS_KEY)
+    if retention_class is None:
+        kind = str(document.get(BY_NAME["source_kind"].rim, ""))
+        retention_class = CLASS_OF_KIND[Kind(kind)] if kind in set(Kind) else ""
+    try:
+        observed = int(str(document[BY_NAME["observed_time_unix_nano"].rim]))
+        day = datetime.fromtimestamp(observed // 1_000_000_000, UTC).date().isoformat()
+        return index_of(str(retention_class), day)
+    except (KeyError, ValueError, RejectedError):
+        return MISDATED
+
+
+def template(*, replicas: int) -> dict[str, object]:
+    """Return the composable template of every index of rows."""
+    return {
+        "index_patterns": [f"{PREFIX}*-*", MISDATED],
+        "priority": 500,
+        "version": ROW_VERSION,
+        "template": {
+            "settings": {
+                "index": {
+                    "number_of_shards": 1,
+                    "number_of_replicas": replicas,
+                    # The indexer refreshes before it publishes a position; this is for its pauses.
+                    "refresh_interval": "30s",
+                    # Durability stays "request": a published position promises that what lies below is kept.
+                    "codec": "best_compression",
+                    "sort.field": [ORDER_TIME],
+                    "sort.order": ["desc"],
+                }
+            },
+            "mappings": mappings(),
+        },
+    }
+
+
+def mappings() -> dict[str, object]:
+    """Return the closed mapping of rows, generated from the table's columns."""
+    properties: dict[str, object] = {column.name: _TYPES.get(column.type, _KEYWORD) for column in INDEXED}
+    properties[ORDER_TIME] = {"type": "long"}
+    # Tokens come from the one tokeniser of core.tokens, made before sending: an analyzer of OpenSearch's own would
+    # fold case by other tables, and then drop matches.
+    properties[BODY_TOKENS] = {"type": "keyword", "doc_values": False}
+    properties[ATTRIBUTES] = {"type": "flat_object"}
+    properties[UNINDEXED] = {"type": "keyword"}
+    properties[VERBATIM] = {"type": "object", "enabled": False}
+    return {
+        "dynamic": False,
+        "date_detection": False,
+        "numeric_detection": False,
+        "_source": {"excludes": [ORDER_TIME, BODY_TOKENS, ATTRIBUTES]},
+        "properties": properties,
+    }
+
+
+def state_index(*, replicas: int) -> dict[str, object]:
+    """Return settings and mapping of the index of positions; they override the template's."""
+    return {
+        "settings": {"index": {"number_of_shards": 1, "number_of_replicas": replicas}},
+        "mappings": {
+            "dynamic": False,
+            "properties": {
+                "topic": {"type": "keyword"},
+                "partition": {"type": "integer"},
+                "next": {"type": "long"},
+            },
+        },
+    }
+
+
+def action(document: Document, index: str, *, projected: bool = False) -> bytes:
+    """Return the two lines of a bulk request that create a document in ``index``.
+
+    ``projected`` gives the safe projection: only what orders the row is indexed, the rest stands in ``verbatim``.
+
+    Raises:
+        UnicodeEncodeError: a text of the document holds a lone surrogate (never in a row; see :func:`scrubbed`).
+
+    """
+    row = from_document(document)
+    source = _projection(row) if projected else _source(row)
+    head = {"create": {"_index": index, "_id": str(document[UID_FIELD])}}
+    try:
+        return b"%b\n%b\n" % (orjson.dumps(head), orjson.dumps(source))
+    except orjson.JSONEncodeError as error:
+        raise UnicodeEncodeError("utf-8", "", 0, 0, "document holds a lone surrogate") from error
+
+
+def scrubbed(document: Document) -> Document:
+    """Return ``document`` with each lone surrogate of its texts replaced by U+FFFD."""
+    return {
+        name: _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else value for name, value in document.items()
+    }
+
+
+def row_of(source: Mapping[str, object]) -> dict[str, object]:
+    """Return the row, by column names, that a document's ``_source`` holds."""
+    verbatim = source.get(VERBATIM)
+    held = verbatim if isinstance(verbatim, Mapping) else source
+    row: dict[str, object] = {column.name: held.get(column.name) for column in COLUMNS}
+    row["flags"] = row["flags"] or 0
+    if isinstance(raw := row["raw"], str):
+        row["raw"] = base64.b64decode(raw)
+    return row
+
+
+def is_long(value: str) -> bool:
+    """Tell whether a value is too long to be indexed as one term."""
+    return len(value) > KEYWORD_UNITS_MAX // 2 and _units(value) > KEYWORD_UNITS_MAX
+
+
+def _plain(row: Mapping[str, object]) -> dict[str, object]:
+    """Return the row in JSON values, absent ones left out."""
+    plain = {name: value for name, value in row.items() if value is not None}
+    if isinstance(raw := plain.get("raw"), bytes):
+        plain["raw"] = base64.b64encode(raw).decode()
+    return plain
+
+
+def _source(row: Mapping[str, object]) -> dict[str, object]:
+    source = _plain(row)
+    source[ORDER_TIME] = order_time(row)
+    unindexed = [column.name for column in INDEXED if isinstance(v := row[column.name], str) and is_long(v)]
+    body = row["body"]
+    if isinstance(body, str):
+        words = set(tokens(body))
+        if len(words) > TOKENS_MAX:
+            unindexed.append("body")
+        else:
+            source[BODY_TOKENS] = list(words)
+        found, whole = attributes_of(body)
+        if found:
+            source[ATTRIBUTES] = found
+        if not whole:
+            unindexed.append(ATTRIBUTES)
+    if unindexed:
+        source[UNINDEXED] = unindexed
+    return source
+
+
+def _projection(row: Mapping[str, object]) -> dict[str, object]:
+    source: dict[str, object] = {name: row[name] for name in _PROJECTED if row[name] is not None}
+    source[ORDER_TIME] = order_time(row)
+    source[UNINDEXED] = [EVERYTHING]
+    source[VERBATIM] = _plain(row)
+    return source
+
+
+def _units(value: str) -> int:
+    """Return the length as Java counts it."""
+    return len(value) if value.isascii() else len(value) + len(_ASTRAL.findall(value))

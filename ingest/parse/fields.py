@@ -1,0 +1,70 @@
+"""What the parsers of single lines hand over: the columns that a line fills beyond its address and body."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+SEVERITY: Final = {
+    "trace": 1, "debug": 5, "dbg": 5, "verbose": 5, "info": 9, "information": 9, "informational": 9, "notice": 10,
+    "warn": 13, "warning": 13, "error": 17, "err": 17, "alert": 19, "critical": 21, "crit": 21, "fatal": 21,
+    "panic": 21, "emergency": 24,
+}  # fmt: skip
+"""Severity words to OpenTelemetry severity numbers (logs data model, severity fields)."""
+
+#: pino and bunyan write numbers.
+_NUMBERED: Final = {10: 1, 20: 5, 30: 9, 40: 13, 50: 17, 60: 21}
+
+
+class Fields(msgspec.Struct, kw_only=True):
+    """Columns of ``core.record``; None where the line does not say."""
+
+    parser: str
+    time_unix_nano: int | None = None
+    time_uncertainty_ns: int | None = None
+    severity_number: int | None = None
+    event_name: str | None = None
+    audit_id: str | None = None
+    audit_stage: str | None = None
+    user_name: str | None = None
+    event_action: str | None = None
+    object_resource: str | None = None
+    object_namespace: str | None = None
+    object_name: str | None = None
+    http_status_code: int | None = None
+    source_address: str | None = None
+    rule_name: str | None = None
+    trace_id: str | None = None
+    flags: int = 0
+    k8s_namespace_name: str | None = None
+    k8s_pod_name: str | None = None
+    k8s_pod_uid: str | None = None
+    k8s_container_name: str | None = None
+    log_iostream: str | None = None
+    part: str | None = None
+    body: str | None = None
+    """Where it is not the line's own text."""
+
+
+def severity_of(level: object) -> int | None:
+    """Return the OpenTelemetry number of a level as applications write it; None for anything else."""
+    if isinstance(level, str):
+        return SEVERITY.get(level.lower())
+    if isinstance(level, int) and not isinstance(level, bool):
+        return _NUMBERED.get(level)
+    return None
+
+
+def text_or_none(value: object) -> str | None:
+    """Return a JSON value where it is a string that can be stored, else None."""
+    if isinstance(value, str) and value:
+        return value.encode("utf-8", "replace").decode()
+    return None
+
+
+def int32_or_none(value: object) -> int | None:
+    """Return a JSON value where it is a number that fits the column, else None."""
+    if isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31:
+        return value
+    return None
