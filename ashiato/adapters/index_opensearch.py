@@ -9,37 +9,36 @@ decides on the rows rebuilt from the documents.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from enum import Enum
+from typing import Any, Final, assert_never
 
+import orjson
 import pyarrow as pa
 
 from ashiato.adapters import opensearch_mapping as mapping
 from ashiato.adapters.opensearch_client import TOO_LARGE, Answer, OpenSearchClient, error_type
 from ashiato.adapters.opensearch_query import narrow
-from ashiato.core.errors import AlreadyExistsError, NotHeldError, RefusedError, RejectedError, TransientError
+from ashiato.core.errors import (
+    AlreadyExistsError,
+    AshiatoError,
+    NotHeldError,
+    OutcomeUnknownError,
+    RefusedError,
+    RejectedError,
+    TransientError,
+)
 from ashiato.core.limits import KIB, MIB
 from ashiato.core.ports import Document, IndexOutcome, Partition
 from ashiato.core.predicate import select
 from ashiato.core.query import Query
 from ashiato.core.record import UID_FIELD
 from ashiato.core.search import Leg
-from ashiato.core.table import SCHEMA, conform, empty, in_order, without_doubles
-
-BODY_BYTES_MIN: Final = 256 * KIB
-BODY_BYTES_START: Final = 4 * MIB
-BODY_BYTES_MAX: Final = 10 * MIB
-"""Bytes of one bulk request: halved when OpenSearch has too much to do, slowly raised while it has not."""
-_BODY_BYTES_STEP: Final = 256 * KIB
-_BACKOFF_S_MIN: Final = 0.1
-_BACKOFF_S_MAX: Final = 5.0
-_MISSING_SECONDS: Final = 60.0
-"""How long an index that was not prepared is not asked for again."""
-_SERVER_TIMEOUT: Final = "10s"
-"""How long OpenSearch may wait for a shard before it answers 503."""
-_PARTITIONS_MAX: Final = 10_000
+from ashiato.core.table import SCHEMA, empty, without_doubles
 
 PAGE_ROWS_FIRST: Final = 256
 PAGE_ROWS_MAX: Final = 4096
@@ -47,7 +46,6 @@ PAGE_BYTES: Final = 8 * MIB
 """A page of a search asks for as many rows as are likely to fit."""
 _PIT_KEEP_ALIVE: Final = "2m"
 
-_COLUMNS_OF_RESPONSE: Final = "errors,items.*._index,items.*.status,items.*.error.type"
 _SORT_KEYS: Final = ("order_time", "k8s_node_name", "file_id", "offset_start", "length", "join_offset")
 """The total order of answers; length and join offset tell apart the empty rows that close joins."""
 
@@ -109,68 +107,108 @@ class OpenSearchKeeper:
             return
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A document on its way in."""
+class OpenSearchIndex:
+    """The query's side: searches the rows of every prepared index."""
 
-    document: Document
-    index: str
-    projected: bool = False
-
-
-@dataclass(slots=True)
-class _Tally:
-    created: int = 0
-    already_there: int = 0
-    projected: int = 0
-    refused: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def settled(self) -> int:
-        return self.created + self.already_there + self.projected + len(self.refused)
-
-    def outcome(self) -> IndexOutcome:
-        return IndexOutcome(
-            created=self.created,
-            already_there=self.already_there,
-            projected=self.projected,
-            refused=tuple(self.refused),
-        )
-
-
-class OpenSearchWriter:
-    """Ingest's side: creates documents in prepared indices, and publishes positions."""
-
-    def __init__(self, client: OpenSearchClient, *, patience_s: float = 30.0) -> None:
-        """``patience_s``: how long items that must wait (too busy, read-only) are tried again in one call."""
+    def __init__(self, client: OpenSearchClient) -> None:
         self._client = client
-        self._patience_s = patience_s
-        self._body_bytes = BODY_BYTES_START
-        self._touched: set[str] = set()
-        self._missing: dict[str, float] = {}
 
-    async def write(self, documents: Sequence[Document]) -> IndexOutcome:
-        """Create the documents. What is there already is success; a replay changes nothing.
+    async def search(self, query: Query) -> Leg:
+        """Return the rows that match, in the query's order, cut to its limit.
+
+        The positions are read before the snapshot is taken, so whatever lies below them is in it.
 
         Raises:
-            TransientError: not reachable, or items had to wait for longer than this writer's patience. Some
-                documents may have been created: write the whole again.
-            RefusedError: the credentials do not allow it.
+            TransientError: not reachable, or a shard is.
+            RejectedError: the query cannot be evaluated.
 
         """
-        tally = _Tally()
-        queue = [_Waiting(document, self._home(document)) for document in documents]
-        backoff_s, deadline = _BACKOFF_S_MIN, time.monotonic() + self._patience_s
-        while queue:
-            before = tally.settled
-            content, sent = await asyncio.to_thread(self._fill, queue, tally)
-            again = await self._send(content, sent, tally) if sent else []
-            queue = [*again, *queue[len(sent) :]] if sent else queue
-            if tally.settled > before:
-                backoff_s, deadline = _BACKOFF_S_MIN, time.monotonic() + self._patience_s
-            elif again:
-                if time.monotonic() >= deadline:
-                    raise TransientError("opensearch keeps documents waiting", documents=len(again))
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(2 * backoff_s, _BACKOFF_S_MAX)
-        return tally.outcome()
+        select(query, empty())
+        positions = await read_positions(self._client)
+        snapshot = await self._open()
+        if not snapshot:
+            return Leg(rows=empty(), positions=positions, findings=("the hot index is not prepared",))
+        try:
+            rows, cut = await self._pages(query, snapshot)
+        except NotHeldError as error:
+            raise TransientError("opensearch lost the snapshot of a search", **error.facts) from error
+        finally:
+            await self._let_go(snapshot)
+        return Leg(rows=rows, cut=cut, positions=positions)
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self._client.close()
+
+    async def _pages(self, query: Query, snapshot: str) -> tuple[pa.Table, bool]:
+        """Read pages until more than the limit matches, or all is read."""
+        found, size = empty(), PAGE_ROWS_FIRST
+        body: dict[str, Any] = {
+            "query": narrowed(query),
+            "sort": _sort(newest_first=query.order == "newest_first"),
+            "track_total_hits": False,
+            "pit": {"id": snapshot, "keep_alive": _PIT_KEEP_ALIVE},
+        }
+        while found.num_rows <= query.limit:
+            answer = await self._client.ask("POST", "/_search", params=WHOLE_ONLY, body={**body, "size": size})
+            refuse_partial(answer)
+            hits = answer["hits"]["hits"]
+            if hits:
+                page = await asyncio.to_thread(_table, hits)
+                found = await asyncio.to_thread(_matching, query, found, page)
+            if len(hits) < size:
+                break
+            body["search_after"] = hits[-1]["sort"]
+            size = max(1, min(PAGE_ROWS_MAX, PAGE_BYTES * len(hits) // max(page.nbytes, 1)))
+        return found.slice(0, query.limit), found.num_rows > query.limit
+
+    async def _open(self) -> str:
+        """Take a snapshot of all rows; '' where there is no index of rows."""
+        params = {"keep_alive": _PIT_KEEP_ALIVE, "allow_partial_pit_creation": "false", "expand_wildcards": "open"}
+        try:
+            answer = await self._client.ask("POST", f"/{mapping.ROWS}/_search/point_in_time", params=params)
+        except NotHeldError:
+            return ""
+        except RejectedError:
+            # OpenSearch answers 400 to a snapshot of no index at all.
+            if await self._is_prepared():
+                raise
+            return ""
+        return str(answer["pit_id"])
+
+    async def _is_prepared(self) -> bool:
+        answer = await self._client.ask("POST", f"/{mapping.ROWS}/_search", body={"size": 0})
+        return bool(answer["_shards"]["total"])
+
+    async def _let_go(self, snapshot: str) -> None:
+        # It would run out by itself: that the server is gone is no reason to fail a search.
+        with contextlib.suppress(AshiatoError):
+            await self._client.ask("DELETE", "/_search/point_in_time", body={"pit_id": [snapshot]})
+
+
+def narrowed(query: Query) -> dict[str, object]:
+    """Return the query that OpenSearch is asked: every row that matches ``query`` matches it, and others may."""
+    filters: list[dict[str, object]] = [narrow(query.where)]
+    bounds: dict[str, object] = {}
+    if query.time_start_unix_nano is not None:
+        bounds["gte"] = query.time_start_unix_nano
+    if query.time_end_unix_nano is not None:
+        bounds["lt"] = query.time_end_unix_nano
+    if bounds:
+        filters.append({"range": {mapping.ORDER_TIME: bounds}})
+    return {"bool": {"filter": filters}}
+
+
+def _matching(query: Query, found: pa.Table, page: pa.Table) -> pa.Table:
+    """Return what is found with what matches of the next page, each row once."""
+    whole = replace(query, limit=page.num_rows)
+    return without_doubles(pa.concat_tables([found, select(whole, page)]))
+
+
+def _table(hits: Sequence[Mapping[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist([mapping.row_of(hit["_source"]) for hit in hits], schema=SCHEMA)
+
+
+def _sort(*, newest_first: bool) -> list[dict[str, object]]:
+    way = "desc" if newest_first else "asc"
+    return [{key: {"order": way, "missing": "_last"}} for key in _SORT_KEYS]

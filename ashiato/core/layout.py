@@ -24,8 +24,8 @@ _FALCO_NAME = re.compile(
     r"(?:^|/)falco/[^/]*\.(?:json|log|jsonl)(?P<rotated>\.[^/]*)?$|(?:^|/)falco[^/]*\.(?:json|log|jsonl)$"
 )
 _WATCH_NAME = re.compile(r"(?:^|/)[^/]*\.watch\.jsonl(?P<rotated>\.[^/]*)?$")
-_LEDGER_NAME = re.compile(r"(?:^|/)ledger-\d+\.jsonl$")
-_ACCESS_NAME = re.compile(r"(?:^|/)access(?:-\d+)?\.jsonl$")
+_LEDGER_NAME = re.compile(r"(?:^|/)ledger(?P<rotated>-\d+)\.jsonl$")
+_ACCESS_NAME = re.compile(r"(?:^|/)access(?P<rotated>-\d+)?\.jsonl$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def recognise(path: str, *, cluster: str, node: str, head: bytes = b"") -> Found
     kind, rotated = _by_name(path)
     if head and kind not in (Kind.LEDGER, Kind.ACCESS):
         kind = kind_of_content(head) or (kind if kind is Kind.FALCO else Kind.FILE)
-    stem = path.removesuffix(rotated) if rotated else path
+    stem = path.replace(rotated, "", 1) if rotated and path.count(rotated) == 1 else path
     return Found(
         source=Source(kind=kind, cluster=cluster, node=node, path=stem),
         rotated=rotated,

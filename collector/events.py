@@ -1,0 +1,90 @@
+"""What happens in the collector, as typed events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ashiato.core.events import Event, Level, Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileBorn(Event):
+    """A file was seen for the first time."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric(name="files_born_total", help="Files seen for the first time"),)
+    file_id: str
+    path: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileClosed(Event):
+    """A file will not grow any more, and all its bytes are acknowledged."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="files_closed_total", help="Files closed, by reason", labels=("reason",)),
+    )
+    file_id: str
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameAcknowledged(Event):
+    """The bus keeps a frame."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="bytes_acknowledged_total", help="Raw log bytes that the bus keeps", value="raw_bytes"),
+        Metric(name="frame_bytes_total", help="Bytes of frames sent", value="frame_bytes"),
+        Metric(name="frames_total", help="Frames that the bus keeps"),
+    )
+    topic: str
+    partition: int
+    position: int
+    raw_bytes: int
+    frame_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileUnreadable(Event):
+    """A file cannot be read: it is tried again at each sweep, and stands in the ledger as a gap."""
+
+    level: ClassVar[Level] = Level.WARNING
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="files_unreadable_total", help="Files that could not be opened when first seen"),
+    )
+    path: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookmarkBegun(Event):
+    """There is no bookmark of this node: a new incarnation of the collector begins (C5)."""
+
+    level: ClassVar[Level] = Level.WARNING
+    incarnation: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookmarkTorn(Event):
+    """The bookmark's end was torn by a crash: it was cut back to its last whole entry."""
+
+    level: ClassVar[Level] = Level.WARNING
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric(name="bookmark_torn_total", help="Torn bookmark ends mended"),)
+    bytes_cut: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog(Event):
+    """How much is on disk and not acknowledged yet."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="backlog_bytes", help="Bytes seen and not acknowledged", kind="gauge", value="count"),
+        Metric(name="files_open", help="Files followed", kind="gauge", value="files"),
+    )
+    count: int
+    files: int

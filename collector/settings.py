@@ -1,0 +1,47 @@
+"""Settings of the collector."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from ashiato.adapters.bus import BusSettings
+from ashiato.core.limits import BEAT_INTERVAL_NS
+
+DEFAULT_ROOTS = (
+    "/var/log/pods",
+    "/var/lib/docker/containers",
+    "/var/log/kubernetes",
+    "/var/log/falco",
+    "/var/log/audit",
+)
+
+
+class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One collector on one node."""
+
+    bus: BusSettings
+    state_dir: str
+    """Bookmark and ledger; must outlive the process, and belongs to one node."""
+    cluster: str = "default"
+    node: str = ""
+    """Name of this node; '' takes the host's."""
+    roots: tuple[str, ...] = DEFAULT_ROOTS
+    """Folders to follow. Below a folder of several nodes (``<node>/var/log/...``) the path names the node."""
+    all_files: bool = False
+    """Follow every log-like file below the roots (``*.log``, ``*.json``, ``*.jsonl``, ``*.txt``), not only known kinds."""
+    access_dir: str = ""
+    """Where the query service writes its access log, to be followed like any other source; '' for none."""
+    poll_interval_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.25
+    """How often followed files are looked at."""
+    sweep_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 1.0
+    """How often folders are looked at for new, renamed and removed files."""
+    beat_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = BEAT_INTERVAL_NS / 1e9
+    """How often the ledger beats."""
+    settle_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 15.0
+    """A rotated file that is drained closes after standing still this long."""
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 5.0
+    """Grace at shutdown for what is on disk and not acknowledged."""
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
+    """Port of /metrics on loopback; 0 serves none."""
