@@ -1,0 +1,1 @@
+"""The recorded incident, and its replay as a node would write it."""
