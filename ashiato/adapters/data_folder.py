@@ -14,8 +14,8 @@ class DataFolder:
 
     @property
     def settings_file(self) -> Path:
-        """One TOML file with a table per service."""
-        return self.root / "ashiato.toml"
+        """One TOML file with a table per service, written anew at each start."""
+        return self.run / "settings.toml"
 
     @property
     def bus_path(self) -> Path:

@@ -10,15 +10,19 @@ from typing import TextIO
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, start_http_server
 
-from ashiato.core.events import Event, InvariantRefused, Metric
+from ashiato.core.events import Event, InvariantRefused, Level, Metric
 from ashiato.core.invariants import InvariantError
 
 
 class Telemetry:
-    """One per process. ``emit`` never raises for a well-formed event and never blocks on the network."""
+    """One per process. ``emit`` never raises for a well-formed event and never blocks on the network.
 
-    def __init__(self, service: str, *, stream: TextIO | None = None) -> None:
+    Events below ``level`` move their metrics and write no line.
+    """
+
+    def __init__(self, service: str, *, stream: TextIO | None = None, level: Level = Level.INFO) -> None:
         self.service = service
+        self._spoken = tuple(Level)[tuple(Level).index(level) :]
         self.registry = CollectorRegistry()
         self._instruments: dict[str, Counter | Gauge] = {}
         self._log = structlog.wrap_logger(
@@ -35,7 +39,8 @@ class Telemetry:
         facts = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
         for metric in event.metrics:
             self._move(metric, facts)
-        getattr(self._log, event.level.value)(_snake(type(event).__name__), service=self.service, **facts)
+        if event.level in self._spoken:
+            getattr(self._log, event.level.value)(_snake(type(event).__name__), service=self.service, **facts)
 
     def refused(self, error: InvariantError) -> None:
         """Count and log an invariant that did not hold."""
