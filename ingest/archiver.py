@@ -29,7 +29,7 @@ from ashiato.core.events import PartUnavailable
 from ashiato.core.frame import HeldChunk
 from ashiato.core.frontier import FileState, Frontier, HeldRange, OpenJoin, Page
 from ashiato.core.ids import TOPICS
-from ashiato.core.journal import AddedPack, Commit, FrontierRef, Txn, Verdict
+from ashiato.core.journal import AddedPack, Commit, FrontierRef, PageRef, Txn, Verdict
 from ashiato.core.limits import CHUNK_OWN_BLOCK_BYTES, COMMIT_ATTEMPTS_MAX, TAIL_SEGMENT_AGE_NS
 from ashiato.core.ports import ArchiveWriter, BusReader, BusRecord, Clock, Partition
 from ashiato.core.record import RowFlags
@@ -69,6 +69,8 @@ class _Lane:
     """One partition: where it is read, what is held, and how its lines stand in the packs and in the tail."""
 
     incarnation: str
+    follows: str
+    """SHA-256 of the frontier that the next one is built on (J3), '' for the partition's first."""
     reached: Reached
     admission: Admission
     pages: tuple[Page, ...] = ()
@@ -197,13 +199,15 @@ class Archiver:
         txn = state.positions.get(where)
         start, _ = await self._reader.bounds(where)
         if txn is None:
-            lane = self._new_lane(f"{bus_id}#0", Reached(next=start, record_sha256=""), None)
+            lane = self._new_lane(f"{bus_id}#0", "", Reached(next=start, record_sha256=""), None)
             return self._begun(where, lane)
         known = await asyncio.to_thread(self._load_frontier, txn.frontier)
         if state.incarnation_of(where, bus_id) == txn.incarnation and await self._same_log(where, known):
-            lane = self._new_lane(txn.incarnation, Reached(next=txn.next, record_sha256=known.record_sha256), known)
+            reached = Reached(next=txn.next, record_sha256=known.record_sha256)
+            lane = self._new_lane(txn.incarnation, txn.frontier.sha256, reached, known)
         else:
-            lane = self._new_lane(state.next_incarnation(where, bus_id), Reached(next=start, record_sha256=""), known)
+            reached = Reached(next=start, record_sha256="")
+            lane = self._new_lane(state.next_incarnation(where, bus_id), txn.frontier.sha256, reached, known)
             if self._tail is not None:
                 self._tail.forget_all(where)
             self._telemetry.emit(
@@ -214,11 +218,12 @@ class Archiver:
         await asyncio.to_thread(self._reopen_lines, lane)
         return self._begun(where, lane)
 
-    def _new_lane(self, incarnation: str, reached: Reached, known: Frontier | None) -> _Lane:
+    def _new_lane(self, incarnation: str, follows: str, reached: Reached, known: Frontier | None) -> _Lane:
         pages = known.pages if known is not None else ()
         files = {file.file_id: file for file in known.files} if known is not None else {}
         return _Lane(
             incarnation=incarnation,
+            follows=follows,
             reached=reached,
             admission=Admission(files=files, find=lambda file_id: self._find_in_pages(pages, file_id)),
             pages=pages,
@@ -442,6 +447,7 @@ class Archiver:
     def _put_frontier(self, where: Partition, reached: Reached, files: Mapping[str, FileState]) -> _FrontierPut:
         lane = self._lanes[where]
         pages, kept, ids = lane.pages, dict(files), list[str]()
+        new_pages: tuple[PageRef, ...] = ()
         if moved := frontier.overflow(kept):
             content = frontier.encode_page(moved)
             sha256 = frontier.digest(content)
@@ -456,6 +462,7 @@ class Archiver:
                 files=len(ids),
             )
             pages = (*pages, page)
+            new_pages = (PageRef(path=ref.path, version_id=ref.version_id),)
             for file_id in ids:
                 del kept[file_id]
         document = Frontier(
@@ -475,7 +482,8 @@ class Archiver:
             partition=where.number,
             incarnation=lane.incarnation,
             next=reached.next,
-            frontier=FrontierRef(path=ref.path, version_id=ref.version_id, sha256=sha256),
+            frontier=FrontierRef(path=ref.path, version_id=ref.version_id, sha256=sha256, new_pages=new_pages),
+            follows=lane.follows,
         )
         return _FrontierPut(txn=txn, pages=pages, moved=tuple(ids))
 
@@ -490,6 +498,10 @@ class Archiver:
             txns=txns,
             adds=adds,
         )
+        if self.journal.state.overtaken(commit):
+            # It came in while an earlier batch of ours lost its number: this one was begun before it.
+            self._telemetry.emit(CommitLost(commit=commit.n, winner="an earlier commit"))
+            raise BatchLostError("another archiver moved the same partition before", commit=commit.n)
         for _ in range(COMMIT_ATTEMPTS_MAX):
             outcome = await self._patiently("archive", partial(asyncio.to_thread, self.journal.try_append, commit))
             if not isinstance(outcome, Lost):
@@ -509,6 +521,7 @@ class Archiver:
             where = put.txn.where
             lane = self._lanes[where]
             lane.pages = put.pages
+            lane.follows = put.txn.frontier.sha256
             for file_id, settled in done.files[where].items():
                 live, sealed = lane.admission.files.get(file_id), done.batch.files[where][file_id]
                 if live is None or settled is sealed:
@@ -563,9 +576,9 @@ def _settle(
     """Return the frontier's entries with the new packs' ranges and with how their lines stand."""
     ranges: dict[str, list[HeldRange]] = {}
     for pack, done in zip(adds, built, strict=True):
-        for file in done.manifest.files:
-            ranges.setdefault(file.file_id, []).extend(
-                HeldRange(start=held.start, end=held.end, pack=pack.path) for held in file.ranges
+        for listed in done.manifest.files:
+            ranges.setdefault(listed.file_id, []).extend(
+                HeldRange(start=held.start, end=held.end, pack=pack.path) for held in listed.ranges
             )
     settled = dict(files)
     for file_id, file in files.items():
