@@ -7,6 +7,7 @@ Statistics are of time and counts only: commits outlive the data.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ JOURNAL_VERSION: Final = 1
 LOG_PREFIX: Final = "_delta_log/"
 ACT_KINDS: Final = ("create", "archive", "policy", "hold", "release", "expire", "condemn", "export", "enrol", "rule")
 
+_NUMBERED: Final = re.compile(re.escape(LOG_PREFIX) + r"([0-9]{20})\.json")
 _DELTA_TYPES: Final = {"string": "string", "int32": "integer", "int64": "long", "binary": "binary"}
 
 
@@ -105,13 +107,15 @@ class AddedPack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RemovedPack(msgspec.Struct, frozen=True, kw_only=True):
-    """One pack that an expiry removes: from this commit on only (path, version_id) may be deleted, by deleters."""
+    """One pack that an expiry removes, with its manifest: deleters delete exactly these two versions (R1)."""
 
     path: str
     version_id: str
     retention_class: str
     day: str
     size: int = 0
+    manifest_path: str = ""
+    manifest_version_id: str = ""
 
 
 class Condemned(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,10 +168,8 @@ def path_of(n: int) -> str:
 
 def number_of(path: str) -> int | None:
     """Return the number of the commit at ``path``, None for any other object."""
-    name = path.removeprefix(LOG_PREFIX)
-    if len(name) == 25 and name.endswith(".json") and name[:20].isdigit():
-        return int(name[:20])
-    return None
+    found = _NUMBERED.fullmatch(path)
+    return int(found[1]) if found is not None else None
 
 
 def partition_named(name: str) -> Partition:
@@ -186,7 +188,7 @@ def partition_named(name: str) -> Partition:
 def encode(commit: Commit) -> bytes:
     """Return the canonical bytes of ``commit``: sorted keys, no spaces, one action a line."""
     assert commit.kind in ACT_KINDS, commit.kind
-    lines: list[dict[str, Any]] = [{"commitInfo": _commit_info(commit)}]
+    lines: list[dict[str, Any]] = []
     if commit.kind == "create":
         lines += [{"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}, {"metaData": _metadata(commit)}]
     lines += [
@@ -195,6 +197,7 @@ def encode(commit: Commit) -> bytes:
     ]
     lines += [{"add": _add(pack, commit)} for pack in commit.adds]
     lines += [{"remove": _remove(pack, commit)} for pack in commit.removes]
+    lines.insert(0, {"commitInfo": _commit_info(commit, actions=len(lines) + 1)})
     return b"".join(msgspec.json.encode(line, order="sorted") + b"\n" for line in lines)
 
 
@@ -207,7 +210,7 @@ def decode(content: bytes, n: int) -> Commit:
     """
     try:
         actions = [_ACTION.decode(line) for line in content.splitlines() if line]
-        infos = [action.commit_info for action in actions if action.commit_info is not None]
+        infos = [info for action in actions if (info := bytes(action.commit_info))]
         if len(infos) != 1:
             raise RejectedError("commit has not one commitInfo", commit=n, found=len(infos))
         version = _VERSION.decode(infos[0]).ashiato.format
@@ -223,12 +226,14 @@ def decode(content: bytes, n: int) -> Commit:
         )  # fmt: skip
     except (msgspec.DecodeError, KeyError, ValueError) as error:
         raise RejectedError("commit is damaged or not ours", commit=n) from error
-    _judge(commit, actions)
+    _judge(commit, actions, ours.actions)
     return commit
 
 
-def _judge(commit: Commit, actions: list[_Action]) -> None:
+def _judge(commit: Commit, actions: list[_Action], said: int) -> None:
     """Refuse a commit whose parts are well formed and do not fit each other."""
+    if len(actions) != said:
+        raise RejectedError("commit was cut or added to", commit=commit.n, lines=len(actions), said=said)
     if commit.kind not in ACT_KINDS:
         raise RejectedError("commit of an unknown kind", commit=commit.n, kind=commit.kind)
     if Counter((action.txn.app_id, action.txn.version) for action in actions if action.txn is not None) != Counter(
@@ -255,6 +260,8 @@ class _Ours(msgspec.Struct, frozen=True, kw_only=True):
     condemned: tuple[Condemned, ...] = ()
     facts: dict[str, str] = {}
     activates: dict[str, int] = {}
+    actions: int
+    """Lines of the commit, this one included: a commit that was cut at a line's end is known by it."""
 
 
 class _Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,7 +304,7 @@ class _RemoveAction(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class _Action(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One line of a commit; actions that we do not read are ignored."""
 
-    commit_info: msgspec.Raw | None = None
+    commit_info: msgspec.Raw = msgspec.Raw()
     txn: _TxnAction | None = None
     add: _AddAction | None = None
     remove: _RemoveAction | None = None
@@ -319,11 +326,11 @@ _INFO: Final = msgspec.json.Decoder(_Info)
 _STATS: Final = msgspec.json.Decoder(_Stats)
 
 
-def _commit_info(commit: Commit) -> dict[str, Any]:
+def _commit_info(commit: Commit, *, actions: int) -> dict[str, Any]:
     ours = _Ours(
         format=JOURNAL_VERSION, act_id=commit.act_id, kind=commit.kind, actor=commit.actor,
         time_unix_nano=str(commit.time_unix_nano), txns=commit.txns, condemned=commit.condemned,
-        facts=dict(commit.facts), activates=dict(commit.activates),
+        facts=dict(commit.facts), activates=dict(commit.activates), actions=actions,
     )  # fmt: skip
     return {
         "timestamp": commit.time_unix_nano // 1_000_000,
@@ -409,7 +416,11 @@ def _remove(pack: RemovedPack, commit: Commit) -> dict[str, Any]:
         "extendedFileMetadata": True,
         "partitionValues": {"retention_class": pack.retention_class, "day": pack.day},
         "size": pack.size,
-        "tags": {"ashiato.version_id": pack.version_id},
+        "tags": {
+            "ashiato.version_id": pack.version_id,
+            "ashiato.manifest_path": pack.manifest_path,
+            "ashiato.manifest_version_id": pack.manifest_version_id,
+        },
     }
 
 
@@ -417,4 +428,6 @@ def _read_remove(remove: _RemoveAction) -> RemovedPack:
     return RemovedPack(
         path=remove.path, version_id=remove.tags["ashiato.version_id"],
         retention_class=remove.partition_values.retention_class, day=remove.partition_values.day, size=remove.size,
+        manifest_path=remove.tags["ashiato.manifest_path"],
+        manifest_version_id=remove.tags["ashiato.manifest_version_id"],
     )  # fmt: skip

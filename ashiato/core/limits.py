@@ -67,3 +67,6 @@ QUERY_ROWS_MAX = 100_000
 
 PACK_NAME_BYTES = 32
 """Random bytes in a pack's metadata, so that its digest outlives deleted bytes without telling them."""
+
+EXPIRE_PACKS_MAX = 5000
+"""Packs removed by one commit, so that a commit stays below a few MB; the next one takes the rest."""
