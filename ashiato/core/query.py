@@ -2,6 +2,10 @@
 
 The text syntax (``core/query_text.py``) parses to this and prints from it. What a node *means* is decided by one
 Arrow predicate (``core/predicate.py``); indexes and filters only narrow.
+
+A field is a column in any of its names (``core.record.column_of``), ``log.record.uid``, or else a derived attribute of
+a JSON body (``core/attributes.py``); before a path, ``body.`` says that no column is meant. A null or an empty string
+in a column is no value.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ class All:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
     """``field:value``. On text (``field`` '' or ``body``): the value's tokens stand next to each other in the
-    body. On any other column: equal, to the letter. On a derived attribute: its JSON value equals.
+    body. On any other column: equal, to the letter. On a derived attribute: its JSON value, as text, equals. On
+    ``flags``: the row carries the flag of that name.
     """
 
     field: str
@@ -35,7 +40,10 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wildcard:
-    """``field:ab*c?``: ``*`` any run, ``?`` one character, over the whole value (text: over any one token)."""
+    r"""``field:ab*c?``: ``*`` any run, ``?`` one character, over the whole value (text: over any one token).
+
+    A backslash takes the character behind it as it is.
+    """
 
     field: str
     pattern: str
@@ -51,7 +59,10 @@ class Regex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """``field:[a TO b}``: '' is unbounded. Numbers compare as numbers, strings by code point."""
+    """``field:[a TO b}``: '' is unbounded. Numbers compare as numbers, strings by code point.
+
+    The bounds of a time are RFC 3339 or ns since 1970.
+    """
 
     field: str
     low: str = ""

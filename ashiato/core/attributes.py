@@ -1,0 +1,119 @@
+"""Derived attributes: the leaves of a JSON body by dotted path, read when they are asked for.
+
+A body that is a JSON object has one attribute for each of its leaves. The path is the keys joined with dots; a key
+may hold dots itself, and an array adds nothing to the path: each of its elements is a value of the same attribute.
+A null is no value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from ashiato.core.errors import RejectedError
+
+Scalar = str | int | float | bool
+"""A value of an attribute, as JSON has it."""
+
+_WHITESPACE: Final = " \t\r\n"
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_DECODER: Final = msgspec.json.Decoder()
+
+
+def path_of(field: str) -> str:
+    """Return the path that a field of a query means: ``body.user`` is ``user`` where a column has that name."""
+    return field.removeprefix("body.") or field
+
+
+def leaves(body: str) -> Iterator[tuple[str, Scalar]]:
+    """Yield (path, value) of every leaf of ``body`` in the order of the text; of what is no JSON object, nothing."""
+    stack: list[tuple[str, object]] = list(reversed(_object(body).items()))
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, dict):
+            stack.extend((f"{path}.{key}", child) for key, child in reversed(value.items()))
+        elif isinstance(value, list):
+            stack.extend((path, child) for child in reversed(value))
+        elif isinstance(value, (str, int, float)):
+            yield path, value
+
+
+def attribute_of(body: str, path: str) -> list[Scalar]:
+    """Return the values of one attribute, [] where the body has none.
+
+    >>> attribute_of('{"user": {"groups": ["a", "b"]}}', "user.groups")
+    ['a', 'b']
+    """
+    found: list[Scalar] = []
+    stack: list[tuple[str | None, object]] = [(path, _object(body))]
+    while stack:
+        rest, value = stack.pop()
+        if isinstance(value, list):
+            stack.extend((rest, child) for child in reversed(value))
+        elif isinstance(value, dict):
+            if rest is not None:
+                stack.extend(_below(rest, value))
+        elif rest is None and isinstance(value, (str, int, float)):
+            found.append(value)
+    return found
+
+
+def has_attribute(body: str, path: str) -> bool:
+    """Tell whether the body has a value at ``path``, or below it."""
+    below = f"{path}."
+    return any(at == path or at.startswith(below) for at, _ in leaves(body))
+
+
+def text_of(value: Scalar) -> str:
+    """Return a value as text, as a query holds it against a term: 'true', '200', '1.5', and a string as it is."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    try:
+        return str(value)
+    except ValueError:
+        # Python refuses to write integers of thousands of digits in decimal.
+        assert isinstance(value, int)
+        return hex(value)
+
+
+def _below(rest: str, value: dict[str, object]) -> Iterator[tuple[str | None, object]]:
+    """Yield what lies on the way to ``rest``, with what is left of the way; None at its end."""
+    for key, child in reversed(value.items()):
+        if key == rest:
+            yield None, child
+        elif rest.startswith(f"{key}."):
+            yield rest[len(key) + 1 :], child
+
+
+def _object(body: str) -> dict[str, object]:
+    if not body.lstrip(_WHITESPACE).startswith("{"):
+        return {}
+    try:
+        decoded = _DECODER.decode(body)
+    except RecursionError:
+        return {}
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        decoded = _leniently(body)
+    return decoded if isinstance(decoded, dict) else {}
+
+
+def _leniently(body: str) -> object:
+    """Decode what RFC 8259 allows and the fast decoder does not: lone surrogates, numbers beyond a double.
+
+    Nobody shall hide an attribute from a rule by writing half a surrogate pair beside it.
+    """
+    try:
+        decoded: object = json.loads(body, parse_constant=_no_constant)
+        return json.loads(_SURROGATE.sub("\ufffd", json.dumps(decoded, ensure_ascii=False)))
+    except (ValueError, RecursionError, RejectedError):
+        return {}
+
+
+def _no_constant(name: str) -> object:
+    raise RejectedError("not a JSON value", value=name)
