@@ -35,8 +35,11 @@ J3 = Invariant("J3", "txn passes a position only when all below it is in this or
 J4 = Invariant("J4", "bytes below the frontier are dropped only after comparison with the held bytes")
 J5 = Invariant("J5", "a bus that does not hold what the journal has read is a new incarnation")
 J6 = Invariant("J6", "the oldest version of a commit's object is the commit")
+J7 = Invariant("J7", "a Delta checkpoint is opened only where a commit names it; what lies beside the log is not read")
+J8 = Invariant("J8", "statistics in commits are of time and counts only")
 M1 = Invariant("M1", "the bus forgets a position only after the archive has it")
 Q1 = Invariant("Q1", "a query lists the tail before it reads the journal, and drops doubles by uid")
+Q2 = Invariant("Q2", "a pack that is gone was removed by the journal, or is an integrity finding")
 Q3 = Invariant("Q3", "no pruning step drops a match")
 Q4 = Invariant("Q4", "every answer carries a coverage that adds up")
 R1 = Invariant("R1", "nothing under hold is deleted")
@@ -46,29 +49,12 @@ R4 = Invariant("R4", "no commit refers to a condemned object version")
 ALL = {
     invariant.number: invariant
     for invariant in (
-        C1,
-        C2,
-        C3,
-        C4,
-        C5,
-        C7,
-        P1,
-        I1,
-        I2,
-        I5,
-        J1,
-        J2,
-        J3,
-        J4,
-        J5,
-        J6,
+        *(C1, C2, C3, C4, C5, C7),
+        *(P1, I1, I2, I5),
+        *(J1, J2, J3, J4, J5, J6, J7, J8),
         M1,
-        Q1,
-        Q3,
-        Q4,
-        R1,
-        R2,
-        R4,
+        *(Q1, Q2, Q3, Q4),
+        *(R1, R2, R4),
     )
 }
 
