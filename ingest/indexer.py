@@ -9,45 +9,49 @@ everything below it can be searched (I4). Forks, damaged records, and whatever t
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
-import msgspec
 import pyarrow as pa
 
+from ashiato.adapters.index_documents import document_of
 from ashiato.adapters.journal import Journal
-from ashiato.adapters.opensearch_mapping import CLASS_KEY
 from ashiato.adapters.telemetry import Telemetry
-from ashiato.core import frame, frontier
-from ashiato.core.chunk import Chunk
+from ashiato.core import frame
 from ashiato.core.errors import NotHeldError, RejectedError, TransientError
 from ashiato.core.events import PartUnavailable
-from ashiato.core.frontier import FileState, Frontier, Page
 from ashiato.core.ids import TOPICS
-from ashiato.core.invariants import I5, check
-from ashiato.core.journal import AddedPack, FrontierRef, Txn
-from ashiato.core.limits import FRONTIER_ACTIVE_FILES_MAX
-from ashiato.core.ports import ArchiveReader, BusReader, BusRecord, Clock, Document, IndexWriter, Partition
-from ashiato.core.record import to_document
-from ingest.admission import Admission
+from ashiato.core.journal import AddedPack
+from ashiato.core.limits import MIB
+from ashiato.core.ports import (
+    ArchiveReader,
+    BusReader,
+    BusRecord,
+    Clock,
+    Document,
+    IndexWriter,
+    Partition,
+)  # fmt: skip
 from ingest.contracts import LineState, Piece
-from ingest.events import IndexedFromPacks, RowsIndexed, RowsNotIndexed
 from ingest.held import HeldPacks, held_or_none
-from ingest.packed_rows import files_from_packs_only, is_from_packs_only, rows_of_pack
-from ingest.rows import build_rows, reopen
+from ingest.index_events import IndexedFromPacks, PartitionReadAgain, RowsIndexed, RowsNotIndexed
+from ingest.index_lane import Lane
+from ingest.index_start import Starts
+from ingest.packed_rows import files_from_packs_only, rows_of_pack
+from ingest.rows import build_rows
 
 T = TypeVar("T")
 
 FOLLOWED: Final = Partition("journal", 0)
 """Published beside the bus's partitions: the next commit whose packs are to be looked through for forks."""
 
-POLL_BYTES: Final = 2 * 1024 * 1024
+POLL_BYTES: Final = 2 * MIB
 """Compressed bytes taken from the bus at once; their rows are written before more is read."""
 SLICE_ROWS: Final = 4096
-"""Rows that stand as documents in memory at once."""
+SLICE_BYTES: Final = 8 * MIB
+"""Rows, and their bytes, that stand as documents in memory at once."""
 _RETRY_S_MIN: Final = 0.2
 _RETRY_S_MAX: Final = 5.0
 
@@ -72,28 +76,8 @@ class StartAgainError(TransientError):
     code = "start_again"
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where on the bus bytes ``[start, end)`` of a file were read."""
-
-    start: int
-    end: int
-    where: Partition
-    position: int
-
-
-@dataclass(slots=True, kw_only=True)
-class _Lane:
-    """One partition: where it is read, what was taken, and how its lines stand."""
-
-    incarnation: str
-    next: int
-    published: int = 0
-    """The published position that still holds while the lane catches up with it."""
-    admission: Admission
-    pages: tuple[Page, ...] = ()
-    states: dict[str, LineState] = field(default_factory=dict)
-    places: dict[str, list[_Place]] = field(default_factory=dict)
+class _StoppedError(Exception):
+    """The service is to stop while it waits for a part."""
 
 
 class Indexer:
@@ -117,7 +101,8 @@ class Indexer:
         self._telemetry = telemetry
         self._stop = asyncio.Event()
         self.journal = Journal(archive)
-        self._lanes: dict[Partition, _Lane] = {}
+        self._starts = Starts(reader=reader, archive=archive, journal=self.journal)
+        self._lanes: dict[Partition, Lane] = {}
         self._published: dict[Partition, int] = {}
         self._followed = 0
         self._publish_due_ns = 0
@@ -136,12 +121,18 @@ class Indexer:
             return
 
     async def drain(self) -> None:
-        """Index everything that the bus holds now, publish, and return."""
+        """Index everything that the bus and the journal hold now, publish, and return."""
         await self._open_patiently()
         ends = {where: (await self._reader.bounds(where))[1] for where in self._lanes}
-        while any(self._lanes[where].next < end for where, end in ends.items()):
-            await self._step_or_start_again()
-        await self._follow()
+        settled = False
+        while not settled:
+            while any(self._lanes[where].next < end for where, end in ends.items()):
+                await self._step_or_start_again()
+            try:
+                await self._patiently("archive", self._follow)
+                settled = True
+            except StartAgainError as error:
+                await self._start_again(error)
         await self._publish()
 
     async def open(self) -> None:
@@ -159,7 +150,7 @@ class Indexer:
             bus_id = await self._reader.incarnation(topic)
             for number in range(await self._reader.partitions(topic)):
                 where = Partition(topic, number)
-                self._lanes[where], behind = await self._lane(where, bus_id)
+                self._lanes[where], behind = await self._starts.lane(where, bus_id, self._published.get(where))
                 missed += [behind] if behind is not None else []
         if missed:
             await self._fill(min(missed))
@@ -167,16 +158,21 @@ class Indexer:
         self._publish_due_ns = self._follow_due_ns = self._clock.monotonic_nano()
 
     async def step(self) -> None:
-        """Read once and write what was read; follow the journal and publish where that is due."""
+        """Read once and write what was read; follow the journal and publish where that is due.
+
+        Raises:
+            StartAgainError: what was taken since the last publication is to be read again; see :meth:`open`.
+
+        """
         records = await self._poll()
         if records:
-            for retention_class, rows in await asyncio.to_thread(self._take_all, records):
+            for retention_class, rows in await self._take_or_start_again(records):
                 await self._write(rows, retention_class)
             for record in records:
                 self._lanes[record.partition].next = record.position + 1
         now = self._clock.monotonic_nano()
         if now >= self._follow_due_ns:
-            await self._follow()
+            await self._follow_if_possible()
             self._follow_due_ns = now + self._settings.follow_age_ns
         if now >= self._publish_due_ns:
             await self._publish()
@@ -190,97 +186,21 @@ class Indexer:
     async def _step_or_start_again(self) -> None:
         try:
             await self.step()
-        except StartAgainError:
-            await self._open_patiently()
+        except StartAgainError as error:
+            await self._start_again(error)
 
-    async def _lane(self, where: Partition, bus_id: str) -> tuple[_Lane, int | None]:
-        """Return a partition's lane, and the first commit whose packs hold what its bus no longer does (or None)."""
-        start, end = await self._reader.bounds(where)
-        published = self._published.get(where)
-        newest = self.journal.state.positions.get(where)
-        if newest is None:
-            # Nothing is archived yet: all that there is stands on the bus.
-            lane = self._new_lane(f"{bus_id}#0", start, None)
-            lane.published = published if published is not None and published <= end else 0
-            return lane, None
-        known = await asyncio.to_thread(self._frontier, newest.frontier)
-        same = self.journal.state.incarnation_of(where, bus_id) == newest.incarnation
-        if not same or not await self._same_log(where, known):
-            # (J5) another log: what the packs hold of the one before it is taken from them.
-            lane = self._new_lane(self.journal.state.next_incarnation(where, bus_id), start, known)
-            await asyncio.to_thread(self._reopen_lines, lane)
-            return lane, 0
-        commit, txn = await asyncio.to_thread(self._commit_below, where, newest, published)
-        behind: int | None = None
-        if txn is None or txn.next < start:
-            txn, behind = newest, commit + 1
-        elif txn is not newest:
-            known = await asyncio.to_thread(self._frontier, txn.frontier)
-        check(I5, txn is newest or (published is not None and txn.next <= published), topic=where.topic)
-        lane = self._new_lane(txn.incarnation, txn.next, known)
-        lane.published = published or 0
-        await asyncio.to_thread(self._reopen_lines, lane)
-        return lane, behind
+    async def _start_again(self, error: StartAgainError) -> None:
+        self._telemetry.emit(PartitionReadAgain(detail=str(error)))
+        await self._pause(_RETRY_S_MIN)
+        await self._open_patiently()
 
-    def _commit_below(self, where: Partition, newest: Txn, published: int | None) -> tuple[int, Txn | None]:
-        """Return the newest commit that moved ``where`` to at most ``published``; (-1, None) where there is none."""
-        if published is None:
-            return -1, None
-        for n in range(self.journal.state.next_n - 1, -1, -1):
-            commit = self.journal.read(n)
-            for txn in commit.txns if commit is not None else ():
-                if txn.where != where:
-                    continue
-                if txn.incarnation != newest.incarnation:
-                    return -1, None
-                if txn.next <= published:
-                    return n, newest if txn == newest else txn
-        return -1, None
-
-    def _new_lane(self, incarnation: str, start: int, known: Frontier | None) -> _Lane:
-        pages = known.pages if known is not None else ()
-        files = {file.file_id: file for file in known.files} if known is not None else {}
-        lane = _Lane(
-            incarnation=incarnation, next=start, pages=pages, admission=Admission(files=files, find=lambda _: None)
-        )
-        lane.admission.find = lambda file_id: self._find_in_pages(lane.pages, file_id)
-        return lane
-
-    async def _same_log(self, where: Partition, known: Frontier) -> bool:
-        """Whether the record before the committed position is the one that was archived (J5)."""
-        if not known.record_sha256:
-            return True
-        record = await self._reader.read_one(where, known.next - 1)
-        return record is not None and hashlib.sha256(record.value).hexdigest() == known.record_sha256
-
-    def _frontier(self, ref: FrontierRef) -> Frontier:
-        content, _ = self._archive.get("work", ref.path, ref.version_id)
-        return frontier.decode(content, ref.sha256)
-
-    def _find_in_pages(self, pages: tuple[Page, ...], file_id: str) -> FileState | None:
-        for page in reversed(pages):
-            if page.file_id_min <= file_id <= page.file_id_max:
-                found = next((f for f in self._page(page) if f.file_id == file_id), None)
-                if found is not None:
-                    return found
-        return None
-
-    def _page(self, page: Page) -> tuple[FileState, ...]:
-        content, _ = self._archive.get("work", page.path, page.version_id)
-        return frontier.decode_page(content, page.sha256)
-
-    def _reopen_lines(self, lane: _Lane) -> None:
-        """Rebuild how the lines of each file stood at the frontier: it carries no payload, the packs do."""
-        packs = HeldPacks(self._archive, self.journal.state)
-        for file in lane.admission.files.values():
-            state = LineState(
-                at_line=file.at_line, cut_iostream=file.cut_iostream, cut_time_unix_nano=file.cut_time_unix_nano
-            )
-            if file.open_joins:
-                rows = packs.rows_of(file, min(join.first_offset for join in file.open_joins))
-                state = replace(state, open_parts=reopen(file.file_id, rows).open_parts)
-            if state != LineState():
-                lane.states[file.file_id] = state
+    async def _fill(self, first_commit: int) -> None:
+        """Index the packs of ``first_commit`` and of all later ones, as far back as is asked for."""
+        since = self._clock.now_unix_nano() - self._settings.rebuild_age_ns
+        packs = [pack for pack in self._packs_since(first_commit) if pack.observed_max_unix_nano >= since]
+        await self._index_packs(dict.fromkeys(packs), "behind_the_bus")
+        if first_commit <= self._followed:
+            self._followed = self.journal.state.next_n
 
     # -- from the bus ----------------------------------------------------------------------------------------
 
@@ -294,3 +214,234 @@ class Indexer:
             self._telemetry.emit(PartUnavailable(part="bus", error=str(error), retry_in_ms=1000))
             await self._pause(1.0)
             return []
+
+    async def _take_or_start_again(self, records: list[BusRecord]) -> list[tuple[str, pa.Table]]:
+        loop = asyncio.get_running_loop()
+
+        def read_one(where: Partition, position: int) -> BusRecord | None:
+            return asyncio.run_coroutine_threadsafe(self._reader.read_one(where, position), loop).result()
+
+        try:
+            return await asyncio.to_thread(self._take_all, records, _Read(records, read_one))
+        except TransientError as error:
+            # Some of the records are taken in and their rows are nowhere: none of them counts.
+            raise StartAgainError("bytes that came again could not be compared now", detail=str(error)) from error
+
+    def _take_all(self, records: list[BusRecord], read: _Read) -> list[tuple[str, pa.Table]]:
+        """Return the rows of ``records`` by retention class, and move the lanes' lines on."""
+        packs = HeldPacks(self._archive, self.journal.state)
+        taken: dict[Partition, list[Piece]] = {}
+        for record in records:
+            lane = self._lanes[record.partition]
+            try:
+                chunks = frame.decode(record.value)
+            except RejectedError:
+                # The archiver keeps it under a name of its own, and says so.
+                lane.wait_for_packs(record.position)
+                continue
+            here = record.position + 1
+            held = partial(_held, lane, read, packs)
+            taken.setdefault(record.partition, []).extend(lane.take(here - 1, chunks, held))
+        built: list[tuple[str, pa.Table]] = []
+        for where, pieces in taken.items():
+            states = self._lanes[where].states
+            for retention_class in sorted({piece.retention_class for piece in pieces}):
+                own = [piece for piece in pieces if piece.retention_class == retention_class]
+                rows, after, _ = build_rows(own, states)
+                _carry(states, after)
+                built.append((retention_class, rows))
+        return built
+
+    # -- to the index ----------------------------------------------------------------------------------------
+
+    async def _write(self, rows: pa.Table, retention_class: str) -> None:
+        """Write rows, for as long as it takes. What the index takes in no form is counted and named."""
+        for part in _slices(rows):
+            documents = await asyncio.to_thread(_documents, part, retention_class)
+            outcome = await self._patiently("index", partial(self._writer.write, documents))
+            self._telemetry.emit(
+                RowsIndexed(
+                    retention_class=retention_class,
+                    created=outcome.created,
+                    already_there=outcome.already_there,
+                    projected=outcome.projected,
+                )
+            )
+            for uid, reason in outcome.refused:
+                self._telemetry.emit(RowsNotIndexed(rows=1, reason=reason, name=uid))
+
+    async def _publish(self) -> None:
+        """Make what was written visible, then publish the positions that moved (I4).
+
+        How far the journal was followed goes first: positions rely on it.
+        """
+        if self._followed != self._published.get(FOLLOWED, 0):
+            await self._publish_now({FOLLOWED: self._followed})
+        reached = {where: lane.reached for where, lane in self._lanes.items()}
+        if moved := {where: at for where, at in reached.items() if self._published.get(where) != at}:
+            await self._publish_now(moved)
+
+    async def _publish_now(self, positions: dict[Partition, int]) -> None:
+        await self._patiently("index", partial(self._writer.publish_position, positions))
+        self._published.update(positions)
+
+    # -- from packs ------------------------------------------------------------------------------------------
+
+    async def _follow_if_possible(self) -> None:
+        try:
+            await self._follow()
+        except StartAgainError:
+            raise
+        except TransientError as error:
+            # The archive is away: the index goes on from the bus, and follows later.
+            wait_ms = self._settings.follow_age_ns // 1_000_000
+            self._telemetry.emit(PartUnavailable(part="archive", error=str(error), retry_in_ms=wait_ms))
+
+    async def _follow(self) -> None:
+        """Take from new commits the rows that only packs can give, and what they hold of the files.
+
+        Raises:
+            StartAgainError: the archiver decided otherwise than a lane did, or decided what it could not.
+            TransientError: the archive does not answer.
+
+        """
+        await self.journal.refresh_async()
+        if self._followed >= self.journal.state.next_n:
+            return
+        doubted = frozenset(file_id for lane in self._lanes.values() for file_id in lane.doubted)
+        wanted: dict[AddedPack, frozenset[str] | None] = {}
+        for pack in self._packs_since(self._followed):
+            if files := await asyncio.to_thread(self._files_to_take, pack, doubted):
+                wanted[pack] = files
+        await self._index_packs(wanted, "named_by_the_archiver")
+        self._followed = self.journal.state.next_n
+        again = [str(where) for where, lane in self._lanes.items() if not await self._go_on(lane)]
+        if again:
+            await self._publish()
+            raise StartAgainError("the archiver knows better what is held", partitions=", ".join(again))
+
+    async def _go_on(self, lane: Lane) -> bool:
+        """Tell a lane what the newest commit holds; False where it is to be made anew."""
+        txn = self.journal.state.positions.get(lane.where)
+        if txn is None or txn.incarnation != lane.incarnation:
+            return True
+        if lane.followed(txn.next):
+            return False
+        if lane.next < txn.next:
+            return True
+        known = await asyncio.to_thread(self._starts.frontier_at, txn.frontier)
+        return await asyncio.to_thread(lane.learn, known, self._starts.files_of)
+
+    def _packs_since(self, commit: int) -> list[AddedPack]:
+        return sorted(
+            (pack for pack in self.journal.state.packs.values() if pack.commit >= commit),
+            key=lambda pack: (pack.commit, pack.path),
+        )
+
+    def _files_to_take(self, pack: AddedPack, doubted: frozenset[str]) -> frozenset[str]:
+        try:
+            return files_from_packs_only(self._archive, pack) | doubted
+        except NotHeldError:
+            # It is said where its rows are read.
+            return doubted
+
+    async def _index_packs(self, wanted: dict[AddedPack, frozenset[str] | None], reason: str) -> None:
+        """Index packs: all their rows, or those of the files named."""
+        count = 0
+        for pack, files in wanted.items():
+            try:
+                parts = rows_of_pack(self._archive, pack, files)
+                while (rows := await asyncio.to_thread(next, parts, None)) is not None:
+                    await self._write(rows, pack.retention_class)
+                    count += rows.num_rows
+            except NotHeldError:
+                await self._say_missing(pack)
+        if count:
+            self._telemetry.emit(IndexedFromPacks(reason=reason, packs=len(wanted), rows=count))
+
+    async def _say_missing(self, pack: AddedPack) -> None:
+        await self.journal.refresh_async()
+        if pack.path in self.journal.state.packs:
+            self._telemetry.emit(RowsNotIndexed(rows=pack.rows, reason="pack_not_held", name=pack.path))
+
+    # -- patience --------------------------------------------------------------------------------------------
+
+    async def _patiently(self, part: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Call until the part answers: an index that is away is waited for, and nothing is lost meanwhile."""
+        wait_s = _RETRY_S_MIN
+        while True:
+            try:
+                return await call()
+            except StartAgainError:
+                raise
+            except TransientError as error:
+                self._telemetry.emit(PartUnavailable(part=part, error=str(error), retry_in_ms=int(wait_s * 1000)))
+                await self._pause(wait_s)
+                wait_s = min(2 * wait_s, _RETRY_S_MAX)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stop.wait(), seconds)
+        except TimeoutError:
+            return
+        raise _StoppedError
+
+
+class _Read:
+    """Records of the bus that were read, or can be read again."""
+
+    def __init__(self, records: list[BusRecord], read_one: Callable[[Partition, int], BusRecord | None]) -> None:
+        self._records = {(record.partition, record.position): record for record in records}
+        self._read_one = read_one
+
+    def bytes_of(self, where: Partition, position: int, file_id: str, start: int, end: int) -> bytes:
+        """Return bytes of a file from ``start`` up to ``end`` or less, b'' where the bus does not hold them."""
+        record = self._records.get((where, position)) or self._read_one(where, position)
+        if record is None:
+            return b""
+        for chunk in frame.decode(record.value):
+            if chunk.file.file_id == file_id and chunk.offset_start <= start < chunk.offset_end:
+                return chunk.payload[start - chunk.offset_start : end - chunk.offset_start]
+        return b""
+
+
+def _held(lane: Lane, read: _Read, packs: HeldPacks, file_id: str, start: int, end: int) -> bytes | None:
+    """Return bytes that were taken before, from the bus and from packs; None where one is out of reach."""
+    file = lane.admission.files[file_id]
+    parts: list[bytes] = []
+    at = start
+    while at < end:
+        part = b""
+        if place := lane.place_of(file_id, at):
+            part = read.bytes_of(lane.where, place.position, file_id, at, min(end, place.end))
+        if not part:
+            stop = min((held.end for held in file.ranges if held.start <= at < held.end and held.pack), default=at)
+            part = held_or_none(packs, file, at, min(stop, end)) or b""
+        if not part:
+            return None
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
+
+
+def _carry(states: dict[str, LineState], after: dict[str, LineState]) -> None:
+    """Keep how the lines of each file stand; the empty state is what a file without an entry has."""
+    for file_id, state in after.items():
+        if state == LineState():
+            states.pop(file_id, None)
+        else:
+            states[file_id] = state
+
+
+def _slices(rows: pa.Table) -> Iterator[pa.Table]:
+    start = 0
+    while start < rows.num_rows:
+        count = SLICE_ROWS
+        while count > 1 and rows.slice(start, count).nbytes > SLICE_BYTES:
+            count //= 2
+        yield rows.slice(start, count)
+        start += count
+
+
+def _documents(rows: pa.Table, retention_class: str) -> list[Document]:
+    return [document_of(row, retention_class) for row in rows.to_pylist()]

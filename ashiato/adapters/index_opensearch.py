@@ -10,33 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
-from typing import Any, Final, assert_never
+from dataclasses import replace
+from typing import Any, Final
 
-import orjson
 import pyarrow as pa
 
 from ashiato.adapters import opensearch_mapping as mapping
-from ashiato.adapters.opensearch_client import TOO_LARGE, Answer, OpenSearchClient, error_type
+from ashiato.adapters.opensearch_client import OpenSearchClient
 from ashiato.adapters.opensearch_query import narrow
-from ashiato.core.errors import (
-    AlreadyExistsError,
-    AshiatoError,
-    NotHeldError,
-    OutcomeUnknownError,
-    RefusedError,
-    RejectedError,
-    TransientError,
-)
-from ashiato.core.limits import KIB, MIB
-from ashiato.core.ports import Document, IndexOutcome, Partition
+from ashiato.adapters.opensearch_writer import WHOLE_ONLY, read_positions, refuse_partial
+from ashiato.core.errors import AlreadyExistsError, AshiatoError, NotHeldError, RejectedError, TransientError
+from ashiato.core.limits import MIB
 from ashiato.core.predicate import select
 from ashiato.core.query import Query
-from ashiato.core.record import UID_FIELD
 from ashiato.core.search import Leg
 from ashiato.core.table import SCHEMA, empty, without_doubles
 
@@ -153,9 +140,8 @@ class OpenSearchIndex:
             answer = await self._client.ask("POST", "/_search", params=WHOLE_ONLY, body={**body, "size": size})
             refuse_partial(answer)
             hits = answer["hits"]["hits"]
-            if hits:
-                page = await asyncio.to_thread(_table, hits)
-                found = await asyncio.to_thread(_matching, query, found, page)
+            page = await asyncio.to_thread(_table, hits)
+            found = await asyncio.to_thread(_matching, query, found, page)
             if len(hits) < size:
                 break
             body["search_after"] = hits[-1]["sort"]

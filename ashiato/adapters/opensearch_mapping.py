@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 import orjson
 
+from ashiato.adapters import index_documents
+from ashiato.core.attributes import leaves, text_of
 from ashiato.core.errors import RejectedError
-from ashiato.core.ids import CLASS_OF_KIND, CLASSES, Kind
 from ashiato.core.ports import Document
-from ashiato.core.record import BY_NAME, COLUMNS, ROW_VERSION, UID_FIELD, from_document, order_time
+from ashiato.core.record import BY_NAME, COLUMNS, ROW_VERSION, UID_FIELD, order_time
 from ashiato.core.tokens import tokens
 
 PREFIX: Final = "ashiato-"
@@ -32,9 +33,6 @@ STATE: Final = "ashiato-state"
 ROWS: Final = f"{PREFIX}*,-{STATE}*"
 """Every index of rows, as an index expression."""
 TEMPLATE: Final = "ashiato"
-
-CLASS_KEY: Final = "ashiato.retention_class"
-"""A document's own retention class; without it the class follows from the source's kind."""
 
 KEYWORD_UNITS_MAX: Final = 1024
 """UTF-16 units of a value that is indexed as one term: three times that stays far below Lucene's 32,766 bytes."""
@@ -93,14 +91,10 @@ def home_of(document: Document) -> str:
 
     What has no such place (an unheard class, no reading time) goes where all misdated rows go.
     """
-    retention_class = document.get(CLASS_KEY)
-    if retention_class is None:
-        kind = str(document.get(BY_NAME["source_kind"].rim, ""))
-        retention_class = CLASS_OF_KIND[Kind(kind)] if kind in set(Kind) else ""
     try:
         observed = int(str(document[BY_NAME["observed_time_unix_nano"].rim]))
         day = datetime.fromtimestamp(observed // 1_000_000_000, UTC).date().isoformat()
-        return index_of(str(retention_class), day)
+        return index_of(index_documents.class_of(document), day)
     except (KeyError, ValueError, RejectedError):
         return MISDATED
 
@@ -172,7 +166,7 @@ def action(document: Document, index: str, *, projected: bool = False) -> bytes:
         UnicodeEncodeError: a text of the document holds a lone surrogate (never in a row; see :func:`scrubbed`).
 
     """
-    row = from_document(document)
+    row = index_documents.row_of(document)
     source = _projection(row) if projected else _source(row)
     head = {"create": {"_index": index, "_id": str(document[UID_FIELD])}}
     try:
@@ -202,6 +196,26 @@ def row_of(source: Mapping[str, object]) -> dict[str, object]:
 def is_long(value: str) -> bool:
     """Tell whether a value is too long to be indexed as one term."""
     return len(value) > KEYWORD_UNITS_MAX // 2 and _units(value) > KEYWORD_UNITS_MAX
+
+
+def attributes_of(body: str) -> tuple[dict[str, list[str]], bool]:
+    """Return the attributes of a JSON body as texts by path, and whether these are all of them."""
+    found: dict[str, list[str]] = {}
+    whole = True
+    for count, (path, value) in enumerate(leaves(body)):
+        if count == ATTRIBUTES_MAX:
+            return found, False
+        text = text_of(value)
+        if not is_indexed(path, text):
+            whole = False
+            continue
+        found.setdefault(path, []).append(text)
+    return found, whole
+
+
+def is_indexed(path: str, text: str) -> bool:
+    """Tell whether an attribute of this path and value is indexed. OpenSearch finds nothing under an empty name."""
+    return bool(path) and _units(path) + _units(text) <= ATTRIBUTE_UNITS_MAX
 
 
 def _plain(row: Mapping[str, object]) -> dict[str, object]:

@@ -266,8 +266,8 @@ class _Fate(Enum):
 
 _WAITING: Final = frozenset({
     "cluster_block_exception", "index_closed_exception", "unavailable_shards_exception",
-    "process_cluster_event_timeout_exception", "opensearch_rejected_execution_exception", "rejected_execution_exception",
-    "circuit_breaking_exception",
+    "process_cluster_event_timeout_exception", "opensearch_rejected_execution_exception",
+    "rejected_execution_exception", "circuit_breaking_exception",
 })  # fmt: skip
 """Errors that go away: they are waited for whatever status they come with."""
 
