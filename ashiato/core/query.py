@@ -21,9 +21,11 @@ class All:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """``field:value``. On text (``field`` '' or ``body``): the value's tokens stand next to each other in the
-    body. On any other column: equal, to the letter. On a derived attribute: its JSON value, as text, equals. On
-    ``flags``: the row carries the flag of that name.
+    """``field:value``.
+
+    On text (``field`` '' or ``body``): the value's tokens stand next to each other in the body. On any other column:
+    equal, to the letter. On a derived attribute: its JSON value, as text, equals. On ``flags``: the row carries the
+    flag of that name.
     """
 
     field: str
