@@ -11,21 +11,31 @@ from dataclasses import dataclass
 
 import msgspec
 
+from ashiato.core.errors import RejectedError
 from ashiato.core.ids import Kind, Source
 
 _POD_LOG = re.compile(
     r"(?:^|/)(?:var/log/)?pods/(?P<namespace>[^/_]+)_(?P<pod>[^/_]+)_(?P<uid>[^/_]+)"
-    r"/(?P<container>[^/]+)/(?P<restart>\d+)\.log(?P<rotated>\.[^/]*)?$"
+    r"/(?P<container>[^/]+)/(?P<restart>\d{1,9})\.log(?P<rotated>\.\d[0-9-]*)?(?P<gz>\.gz)?$"
 )
-_DOCKER_LOG = re.compile(r"(?:^|/)containers/(?P<id>[0-9a-f]{64})/(?P=id)-json\.log(?P<rotated>\.\d+(?:\.gz)?)?$")
-_AUDIT_NAME = re.compile(r"(?:^|/)(?:[^/]*-)?audit(?:-[0-9T.:-]+)?\.log(?P<rotated>\.gz)?$")
-_AUDITD_NAME = re.compile(r"(?:^|/)audit/audit\.log(?P<rotated>\.\d+)?$")
-_FALCO_NAME = re.compile(
-    r"(?:^|/)falco/[^/]*\.(?:json|log|jsonl)(?P<rotated>\.[^/]*)?$|(?:^|/)falco[^/]*\.(?:json|log|jsonl)$"
+_DOCKER_LOG = re.compile(r"(?:^|/)containers/(?P<id>[0-9a-f]{64})/(?P=id)-json\.log(?P<rotated>\.\d+)?(?P<gz>\.gz)?$")
+
+# Rotations: ".1" (logrotate), "-20261124", "-2026-11-24T03-14-15.926" (lumberjack, which puts it before the ending).
+_STAMP = r"(?:[.-]\d[0-9T.:_-]*)"
+_AFTER = rf"(?P<rotated>{_STAMP})?(?P<gz>\.gz)?$"
+_BETWEEN = r"(?P<rotated>-\d[0-9T.:_-]*)?(?P<ending>\.log|\.jsonl?)(?P<gz>\.gz)?$"
+_NAMES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    (Kind.LEDGER, re.compile(rf"(?P<stem>(?:^|.*/)ledger){_BETWEEN}")),
+    (Kind.ACCESS, re.compile(r"(?P<stem>(?:^|.*/)access)(?P<rotated>-\d+)?(?P<ending>\.jsonl)(?P<gz>\.gz)?$")),
+    (Kind.WATCH, re.compile(rf"(?P<stem>(?:^|.*/)[^/]+\.watch\.jsonl){_AFTER}")),
+    (Kind.AUDITD, re.compile(rf"(?P<stem>(?!.*kube)(?:^|.*/)audit/audit\.log){_AFTER}")),
+    (Kind.FALCO, re.compile(rf"(?P<stem>(?:^|.*/)falco/[^/]*\.(?:jsonl?|log|txt)){_AFTER}")),
+    (Kind.FALCO, re.compile(rf"(?P<stem>(?:^|.*/)falco[^/]*\.(?:jsonl?|log|txt)){_AFTER}")),
+    (Kind.AUDIT, re.compile(rf"(?P<stem>(?:^|.*/)(?:[^/]*-)?audit){_BETWEEN}")),
+    (Kind.AUDIT, re.compile(rf"(?P<stem>(?:^|.*/)(?:[^/]*-)?audit\.log){_AFTER}")),
+    (Kind.FILE, re.compile(r"(?P<stem>.*?[^/])(?P<rotated>\.\d{1,3}|[.-]\d{8}[0-9T:_-]*)?(?P<gz>\.gz)?$")),
 )
-_WATCH_NAME = re.compile(r"(?:^|/)[^/]*\.watch\.jsonl(?P<rotated>\.[^/]*)?$")
-_LEDGER_NAME = re.compile(r"(?:^|/)ledger(?P<rotated>-\d+)\.jsonl$")
-_ACCESS_NAME = re.compile(r"(?:^|/)access(?P<rotated>-\d+)?\.jsonl$")
+_NUMBERED = (Kind.LEDGER, Kind.ACCESS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +45,13 @@ class Found:
     source: Source
     restart_count: int = -1
     rotated: str = ""
-    """The rotation suffix: '' for the live file; sorts with its siblings in order of rotation where it is a time."""
+    """What tells the file from its siblings: ``.20261124-031415``, ``.1``; '' for the live file."""
     compressed: bool = False
+
+    @property
+    def numbered(self) -> bool:
+        """Whether all files are numbered, the live one too: the highest number is the live one."""
+        return self.source.kind in _NUMBERED
 
 
 def recognise(path: str, *, cluster: str, node: str, head: bytes = b"") -> Found:
@@ -46,38 +61,45 @@ def recognise(path: str, *, cluster: str, node: str, head: bytes = b"") -> Found
     given (an import), else the name (a node). What is nothing else is kind ``file``.
     """
     if match := _POD_LOG.search(path):
-        suffix = match["rotated"] or ""
         return Found(
             source=Source(
                 kind=Kind.CONTAINER, cluster=cluster, node=node, namespace=match["namespace"], pod=match["pod"],
                 pod_uid=match["uid"], container=match["container"],
             ),
-            restart_count=int(match["restart"]), rotated=suffix, compressed=suffix.endswith(".gz"),
+            restart_count=int(match["restart"]), rotated=match["rotated"] or "", compressed=bool(match["gz"]),
         )  # fmt: skip
     if match := _DOCKER_LOG.search(path):
-        suffix = match["rotated"] or ""
         container_id = match["id"]
         return Found(
             source=Source(
                 kind=Kind.CONTAINER, cluster=cluster, node=node, namespace="docker", pod=container_id[:12],
                 pod_uid=container_id, container=container_id[:12],
             ),
-            rotated=suffix, compressed=suffix.endswith(".gz"),
+            rotated=match["rotated"] or "", compressed=bool(match["gz"]),
         )  # fmt: skip
-    kind, rotated = _by_name(path)
-    if head and kind not in (Kind.LEDGER, Kind.ACCESS):
+    kind, match = _by_name(path)
+    if head and kind not in _NUMBERED:
         kind = kind_of_content(head) or (kind if kind is Kind.FALCO else Kind.FILE)
-    stem = path.replace(rotated, "", 1) if rotated and path.count(rotated) == 1 else path
     return Found(
-        source=Source(kind=kind, cluster=cluster, node=node, path=stem),
-        rotated=rotated,
-        compressed=path.endswith(".gz"),
-    )
+        source=Source(kind=kind, cluster=cluster, node=node, path=match["stem"] + match.groupdict().get("ending", "")),
+        rotated=match["rotated"] or "", compressed=bool(match["gz"]),
+    )  # fmt: skip
+
+
+def age_key(rotated: str) -> tuple[int, str]:
+    """Return what sorts the rotations of one log from the oldest to the newest.
+
+    ``.3`` is older than ``.1``; times and long numbers sort as they are written.
+    """
+    number = rotated[1:]
+    if rotated.startswith(".") and number.isdecimal() and len(number) <= 4:
+        return -int(number), rotated
+    return 0, rotated
 
 
 def node_of(path: str) -> tuple[str, str] | None:
-    """Split ``<node>/var/log/...`` into (node, rest); None where the path does not name a node."""
-    match = re.match(r"^(?P<node>[^/]+)/(?P<rest>var/log/.+)$", path)
+    """Split ``<node>/var/log/...`` (or ``var/lib/docker``) into (node, rest); None where it names no node."""
+    match = re.match(r"^(?P<node>[^/]+)/(?P<rest>var/(?:log|lib/docker)/.+)$", path)
     if match:
         return match["node"], match["rest"]
     return None
@@ -92,7 +114,7 @@ def kind_of_content(head: bytes) -> Kind | None:
             continue
         try:
             event = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
         if (kind := _kind_of_object(event)) is not None:
             return kind
@@ -117,16 +139,8 @@ def _kind_of_object(event: dict[str, object]) -> Kind | None:
     return None
 
 
-def _by_name(path: str) -> tuple[Kind, str]:
-    for kind, pattern in (
-        (Kind.LEDGER, _LEDGER_NAME),
-        (Kind.ACCESS, _ACCESS_NAME),
-        (Kind.WATCH, _WATCH_NAME),
-        (Kind.AUDITD, _AUDITD_NAME),
-        (Kind.FALCO, _FALCO_NAME),
-        (Kind.AUDIT, _AUDIT_NAME),
-    ):
-        if match := pattern.search(path):
-            groups = match.groupdict()
-            return kind, groups.get("rotated") or ""
-    return Kind.FILE, ""
+def _by_name(path: str) -> tuple[Kind, re.Match[str]]:
+    for kind, pattern in _NAMES:
+        if match := pattern.match(path):
+            return kind, match
+    raise RejectedError("a file has a name", path=path)

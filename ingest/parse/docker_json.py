@@ -29,7 +29,7 @@ def parse(line: bytes) -> Fields | None:
     """
     try:
         said = _DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     time = rfc3339(said.time)
     whole = said.log.endswith("\n")

@@ -26,7 +26,7 @@ def parse(line: bytes) -> Fields | None:
     """Return what an alert says, None where the line is none. Times are ns and stay integers."""
     try:
         alert = _DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     said = alert.output_fields or {}
     time = rfc3339(alert.time)

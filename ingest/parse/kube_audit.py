@@ -50,7 +50,7 @@ def parse(line: bytes) -> Fields | None:
     """
     try:
         event = _DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if not event.auditID or not event.stage:
         return None

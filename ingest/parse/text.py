@@ -35,7 +35,7 @@ def json_facts(body: bytes) -> tuple[int | None, str | None, object]:
     """Return (severity number, trace id, written time) of a JSON body; Nones where it is not JSON."""
     try:
         line = _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None, None, None
     severity = severity_of(line.level) or severity_of(line.severity) or severity_of(line.lvl)
     trace = line.trace_id or line.traceId

@@ -25,7 +25,7 @@ def parse(line: bytes) -> Fields | None:
     """Return what a watch event says, None where the line is none."""
     try:
         event = _DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if event.type not in _TYPES:
         return None
