@@ -1,14 +1,15 @@
 """The bookmark: which files there are and how far each is acknowledged (C2), in one append-only file.
 
-Entries are ``length u32 | CRC-32 u32 | msgpack``; a group of entries is fsynced together. A torn end, which is what a
-crash leaves, is cut back to the last whole entry. The file is written anew when it has grown.
+Entries are ``length u32 | CRC-32 u32 | msgpack``. ``note`` takes an entry in, ``flush`` makes all noted ones durable
+with one fsync; where the disk is full they stay noted. A torn end, which is what a crash leaves, is cut back to the
+last whole entry. The file is written anew when it has grown.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,10 +17,13 @@ from typing import Final
 import msgspec
 
 from ashiato.adapters import files
+from collector.append_file import AppendFile
 
 _PREFIX: Final = struct.Struct("<II")
 COMPACT_BYTES: Final = 8 * 1024 * 1024
 FORMAT: Final = 1
+DONE_FILES_KEPT: Final = 1024
+"""Closed files remembered although no sweep sees them, for their gzipped rotations."""
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True, tag="owner"):
@@ -29,6 +33,18 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, tag="owner"):
     machine: str
     incarnation: str
     format: int = FORMAT
+
+
+class Topics(msgspec.Struct, frozen=True, kw_only=True, tag="topics"):
+    """How many partitions each topic had, so that births need not wait for a bus that is away."""
+
+    partitions: dict[str, int]
+
+
+class Stated(msgspec.Struct, frozen=True, kw_only=True, tag="stated"):
+    """Every ledger line below ``n`` is reflected here; later ones are taken from the ledger's end (C7)."""
+
+    n: int
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True, tag="known"):
@@ -54,11 +70,12 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, tag="head"):
 
 
 class Acked(msgspec.Struct, frozen=True, kw_only=True, tag="acked"):
-    """Everything below ``offset`` is kept by the bus."""
+    """Everything below ``offset`` is kept by the bus; ``guard`` is a digest of the bytes before it."""
 
     file_id: str
     offset: int
     position: int
+    guard: bytes = b""
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True, tag="moved"):
@@ -73,9 +90,10 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
 
     file_id: str
     size: int
+    modified_nano: int = 0
 
 
-Entry = Owner | Known | Head | Acked | Moved | Done
+Entry = Owner | Topics | Stated | Known | Head | Acked | Moved | Done
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Entry)
 
@@ -89,7 +107,9 @@ class Remembered:
     head: Head | None = None
     offset: int = 0
     position: int = -1
+    guard: bytes = b""
     done: bool = False
+    modified_nano: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,82 +117,97 @@ class Contents:
     """What a bookmark says."""
 
     owner: Owner | None = None
+    partitions: dict[str, int] = field(default_factory=dict)
+    stated: int = 0
     files: dict[str, Remembered] = field(default_factory=dict)
-    bytes_cut: int = 0
-    """Length of the torn end that was cut off."""
 
     def apply(self, entry: Entry) -> None:
         """Fold an entry in; entries of files that were never known mean nothing."""
-        if isinstance(entry, Owner):
-            self.owner = entry
-            return
-        if isinstance(entry, Known):
-            self.files[entry.file_id] = Remembered(known=entry, path=entry.path)
-            return
-        file = self.files.get(entry.file_id)
-        if file is None:
-            return
         match entry:
-            case Head():
-                file.head = entry
-            case Acked():
-                file.offset, file.position = max(file.offset, entry.offset), entry.position
-            case Moved():
-                file.path = entry.path
-            case Done():
-                file.done = True
+            case Owner():
+                # What stands before it belonged to another node (C5).
+                self.owner, self.stated = entry, 0
+                self.files.clear()
+            case Topics():
+                self.partitions = entry.partitions
+            case Stated():
+                self.stated = max(self.stated, entry.n)
+            case Known():
+                self.files[entry.file_id] = Remembered(known=entry, path=entry.path)
+            case Head() | Acked() | Moved() | Done():
+                if (file := self.files.get(entry.file_id)) is not None:
+                    _apply(file, entry)
 
 
 class Bookmark:
-    """The open file. ``append`` is durable when it returns."""
+    """The open file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.contents = _read(path)
-        files.make_folder(path.parent)
-        self._file = path.open("ab")
-        if self.contents.bytes_cut:
-            self._file.truncate(path.stat().st_size - self.contents.bytes_cut)
-            os.fsync(self._file.fileno())
+        self.contents, whole = _read(path)
+        self._file = AppendFile(path)
+        self.bytes_cut = self._file.size - whole
+        """Length of the torn end that was cut off."""
+        if self.bytes_cut:
+            self._file.cut(whole)
+        self._noted: dict[tuple[type[Entry], str], Entry] = {}
+        self._compact_at = max(COMPACT_BYTES, 2 * whole)
 
-    def append(self, *entries: Entry) -> None:
-        """Write entries and fsync once. Raises TransientError where the disk is full."""
-        content = b"".join(map(_encode, entries))
-        whole = self._file.tell()
-        try:
-            self._file.write(content)
-            self._file.flush()
-            os.fdatasync(self._file.fileno())
-        except OSError as error:
-            # What was half written must not stand before the next entry.
-            self._file.truncate(whole)
-            raise files.disk_error(error, self._path) from error
+    def note(self, *entries: Entry) -> None:
+        """Take entries in; a later one about the same thing replaces an earlier one that is not durable yet."""
         for entry in entries:
             self.contents.apply(entry)
-        if self._file.tell() > COMPACT_BYTES:
-            self.compact()
+            key = (type(entry), getattr(entry, "file_id", ""))
+            self._noted.pop(key, None)
+            self._noted[key] = entry
 
-    def compact(self) -> None:
-        """Write only what still matters: the owner, the open files, and the newest closed ones."""
-        done = [f for f in self.contents.files.values() if f.done]
-        forgotten = {f.known.file_id for f in done[:-4096]}
+    def flush(self) -> None:
+        """Make what was noted durable. Raises TransientError, and keeps it noted, where the disk is full."""
+        if self._noted:
+            self._file.append(b"".join(map(_encode, self._noted.values())))
+            self._noted.clear()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is time to :meth:`compact`."""
+        return self._file.size > self._compact_at
+
+    def compact(self, on_disk: AbstractSet[str]) -> None:
+        """Write only what still matters: open files, closed ones ``on_disk``, and the newest other closed ones."""
+        others = [file_id for file_id, file in self.contents.files.items() if file.done and file_id not in on_disk]
+        for file_id in others[:-DONE_FILES_KEPT]:
+            del self.contents.files[file_id]
         entries: list[Entry] = [self.contents.owner] if self.contents.owner else []
-        for file_id, file in list(self.contents.files.items()):
-            if file_id in forgotten:
-                del self.contents.files[file_id]
-                continue
+        entries += [Topics(partitions=self.contents.partitions), Stated(n=self.contents.stated)]
+        for file_id, file in self.contents.files.items():
             entries.append(file.known)
             entries += [file.head] if file.head else []
-            entries.append(Acked(file_id=file_id, offset=file.offset, position=file.position))
+            entries.append(Acked(file_id=file_id, offset=file.offset, position=file.position, guard=file.guard))
             entries += [Moved(file_id=file_id, path=file.path)] if file.path != file.known.path else []
-            entries += [Done(file_id=file_id, size=file.offset)] if file.done else []
+            entries += [Done(file_id=file_id, size=file.offset, modified_nano=file.modified_nano)] if file.done else []
         files.replace(self._path, b"".join(map(_encode, entries)))
         self._file.close()
-        self._file = self._path.open("ab")
+        self._file = AppendFile(self._path)
+        self._noted.clear()
+        self._compact_at = max(COMPACT_BYTES, 2 * self._file.size)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _apply(file: Remembered, entry: Head | Acked | Moved | Done) -> None:
+    match entry:
+        case Head():
+            file.head = entry
+        case Acked():
+            if entry.offset >= file.offset:
+                file.offset, file.position, file.guard = entry.offset, entry.position, entry.guard
+                file.done = False
+        case Moved():
+            file.path = entry.path
+        case Done():
+            file.done, file.modified_nano = True, entry.modified_nano
 
 
 def _encode(entry: Entry) -> bytes:
@@ -180,12 +215,13 @@ def _encode(entry: Entry) -> bytes:
     return _PREFIX.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def _read(path: Path) -> Contents:
+def _read(path: Path) -> tuple[Contents, int]:
+    """Return what is whole, and where it ends."""
     contents = Contents()
     try:
         stored = path.read_bytes()
     except FileNotFoundError:
-        return contents
+        return contents, 0
     at = 0
     while at + _PREFIX.size <= len(stored):
         length, checksum = _PREFIX.unpack_from(stored, at)
@@ -197,5 +233,4 @@ def _read(path: Path) -> Contents:
         except msgspec.DecodeError:
             break
         at += _PREFIX.size + length
-    contents.bytes_cut = len(stored) - at
-    return contents
+    return contents, at

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_ISREG
 from typing import Final
 
 from ashiato.core.ids import Kind
-from ashiato.core.layout import Found, node_of, recognise
+from ashiato.core.layout import Found, age_key, node_of, recognise
 
 DEPTH_MAX: Final = 12
-_LOG_LIKE: Final = re.compile(r"\.(?:log|jsonl?|txt|ndjson)(?:\.\d[^/]*|-\d[^/]*)?(?:\.gz)?$")
+LOG_NAME: Final = re.compile(r"\.(?:log|jsonl?|txt|ndjson)(?:[.-]\d[0-9T.:_-]*)?(?:\.gz)?$")
+"""What a plain log file is called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A file that a sweep saw."""
 
-    path: Path
+    path: str
     found: Found
-    device: int
-    inode: int
+    identity: tuple[int, int]
     size: int
+    modified_nano: int
+    rotated: bool
+    """A newer file takes what is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,59 +44,122 @@ class Root:
     """Every file below is of this kind and one source (our own ledger and access log)."""
 
 
-def sweep(root: Root) -> Iterator[Candidate]:
-    """Yield the log files below ``root``; unreadable folders are passed over, and found again when they open."""
-    for path in _files(root.path, 0):
-        found = _recognise(root, path)
-        if found is None:
-            continue
-        try:
-            stat = path.stat()
-        except OSError:
-            continue
-        if S_ISREG(stat.st_mode):
-            yield Candidate(path=path, found=found, device=stat.st_dev, inode=stat.st_ino, size=stat.st_size)
+@dataclass(slots=True, kw_only=True)
+class Swept:
+    """What one sweep of all roots saw."""
+
+    roots: list[Root]
+    candidates: list[Candidate] = field(default_factory=list)
+    """One for each file, whatever number of names it has, in the order in which the logs were written."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Folders that could not be listed, and why."""
+    missing: set[str] = field(default_factory=set)
+    """Roots that are not there."""
 
 
-def in_log_order(candidates: list[Candidate]) -> list[Candidate]:
+def sweep(roots: Iterable[Root]) -> Swept:
+    """Return the log files below ``roots``. A link is followed only to a file below one of the roots."""
+    swept = Swept(roots=list(roots))
+    inside = [os.path.realpath(root.path) for root in swept.roots]
+    for root in swept.roots:
+        for path in _files(str(root.path), 0, swept):
+            found = _recognise(root, path)
+            if found is not None and (candidate := _candidate(path, found, inside)) is not None:
+                swept.candidates.append(candidate)
+    swept.candidates = in_log_order(one_per_file(mark_live(swept.candidates)))
+    return swept
+
+
+def mark_live(candidates: list[Candidate]) -> list[Candidate]:
+    """Tell the newest of the numbered files (``ledger-000002.jsonl``): it is the live one, whatever it is called."""
+    newest: dict[str, Candidate] = {}
+    for candidate in candidates:
+        if candidate.found.numbered:
+            source = str(candidate.found.source)
+            newest[source] = max(newest.get(source, candidate), candidate, key=_number)
+    live = {candidate.path for candidate in newest.values()}
+    return [replace(c, rotated=False) if c.path in live else c for c in candidates]
+
+
+def _number(candidate: Candidate) -> tuple[bool, int, str]:
+    rotated = candidate.found.rotated
+    return rotated == "", len(rotated), rotated
+
+
+def one_per_file(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Keep one name of each file: a pod's path says more than docker's, and the live name more than another."""
+    best: dict[tuple[int, int], Candidate] = {}
+    for candidate in candidates:
+        other = best.get(candidate.identity)
+        if other is None or _rank(candidate) < _rank(other):
+            best[candidate.identity] = candidate
+    return list(best.values())
+
+
+def in_log_order(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Order by source, restart and age, so that file ids minted in this order sort as the log was written."""
     return sorted(
         candidates,
-        key=lambda c: (str(c.found.source), c.found.restart_count, not c.found.rotated, c.found.rotated, str(c.path)),
+        key=lambda c: (str(c.found.source), c.found.restart_count, not c.rotated, age_key(c.found.rotated), c.path),
     )
 
 
-def _recognise(root: Root, path: Path) -> Found | None:
+def _rank(candidate: Candidate) -> tuple[bool, bool, str]:
+    source = candidate.found.source
+    return source.kind is not Kind.CONTAINER or source.namespace == "docker", candidate.rotated, candidate.path
+
+
+def _candidate(path: str, found: Found, inside: list[str]) -> Candidate | None:
+    try:
+        stat = os.lstat(path)
+        if not S_ISREG(stat.st_mode):
+            real = os.path.realpath(path)
+            if not any(real.startswith(f"{root}/") for root in inside):
+                return None
+            stat = os.lstat(real)
+    except OSError:
+        return None
+    if not S_ISREG(stat.st_mode):
+        return None
+    return Candidate(
+        path=path, found=found, identity=(stat.st_dev, stat.st_ino), size=stat.st_size,
+        modified_nano=stat.st_mtime_ns, rotated=bool(found.rotated) or found.compressed,
+    )  # fmt: skip
+
+
+def _recognise(root: Root, path: str) -> Found | None:
     if root.kind is not None:
-        found = recognise(path.name, cluster=root.cluster, node=root.node)
+        found = recognise(Path(path).name, cluster=root.cluster, node=root.node)
         return found if found.source.kind is root.kind else None
-    below = str(path.relative_to(root.path))
-    node, rest = root.node, str(path)
+    below = os.path.relpath(path, root.path)
+    node, rest = root.node, path
     if (named := node_of(below)) is not None:
         node, rest = named
-    elif root.all_files:
-        rest = below if not re.search(r"(?:^|/)(?:pods|containers)/", str(path)) else str(path)
     found = recognise(rest, cluster=root.cluster, node=node)
-    if found.source.kind is Kind.FILE and not (root.all_files and _LOG_LIKE.search(path.name)):
+    if root.all_files and named is None and found.source.kind is not Kind.CONTAINER:
+        found = recognise(below, cluster=root.cluster, node=node)
+    if found.source.kind is Kind.FILE and not (root.all_files and LOG_NAME.search(path)):
         return None
     return found
 
 
-def _files(folder: Path, depth: int) -> Iterator[Path]:
+def _files(folder: str, depth: int, swept: Swept) -> Iterator[str]:
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        if depth == 0 and error.errno in (errno.ENOENT, errno.ENOTDIR):
+            swept.missing.add(folder)
+        elif error.errno != errno.ENOENT:
+            swept.unreadable[folder] = error.strerror or str(error)
         return
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        try:
-            is_folder = entry.is_dir(follow_symlinks=False)
-        except OSError:
-            continue
-        if is_folder:
+        if not entry.is_dir(follow_symlinks=False):
+            yield entry.path
+        elif depth >= DEPTH_MAX:
+            swept.unreadable[entry.path] = f"deeper than {DEPTH_MAX} folders"
+        elif not (entry.name == "containers" and folder.endswith("/log")):
             # /var/log/containers holds links to the files of /var/log/pods only.
-            if depth < DEPTH_MAX and not (entry.name == "containers" and folder.name == "log"):
-                yield from _files(Path(entry.path), depth + 1)
-        else:
-            yield Path(entry.path)
+            yield from _files(entry.path, depth + 1, swept)

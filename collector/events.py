@@ -88,3 +88,25 @@ class Backlog(Event):
     )
     count: int
     files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportProgress(Event):
+    """How far an import is."""
+
+    files: int
+    files_total: int
+    raw_bytes: int
+    stored_bytes_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSkipped(Event):
+    """A file that an import did not take, and why."""
+
+    level: ClassVar[Level] = Level.WARNING
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="files_skipped_total", help="Files that an import did not take"),
+    )
+    path: str
+    reason: str

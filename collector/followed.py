@@ -1,90 +1,155 @@
-"""One file that is followed: its descriptor, its identity, and how far it is read."""
+"""One file that is followed: what it is, and how far it is read and acknowledged."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import os
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from ashiato.core.chunk import FileFacts
+from ashiato.core.chunk import ChunkFlags, FileFacts
+from ashiato.core.ids import Kind
+from ashiato.core.limits import CHUNK_BYTES_TARGET
 from ashiato.core.ports import Partition
+from collector.bookmark import Acked, Entry, Head
+from collector.content import GUARD_BYTES, Content
 from collector.tail import READ_BYTES, CutAt, cut
 
 HEAD_BYTES: Final = 1024
 
 
+class ContentChangedError(Exception):
+    """The bytes before the offset are not those that were read: the file was written anew under its inode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """A place in a file, with what is needed to know that it still is the same file."""
+
+    offset: int = 0
+    at_line: bool = True
+    guard: bytes = b""
+    """The last bytes before ``offset``, as they were read."""
+    head: bytes = b""
+    """The file's first bytes, up to 1 KiB."""
+
+    def behind(self, payload: bytes, *, at_line: bool) -> Cursor:
+        """Return the place behind ``payload``."""
+        return Cursor(
+            offset=self.offset + len(payload),
+            at_line=at_line,
+            guard=(self.guard + payload[-GUARD_BYTES:])[-GUARD_BYTES:],
+            head=self.head if len(self.head) >= HEAD_BYTES else (self.head + payload[:HEAD_BYTES])[:HEAD_BYTES],
+        )
+
+
 @dataclass(slots=True, kw_only=True)
 class Followed:
-    """Read through its descriptor until it is unlinked *and* drained; never through its path again."""
+    """Read through its content until it is unlinked *and* drained; never through its path again."""
 
     facts: FileFacts
+    flags: ChunkFlags
     partition: Partition
-    path: Path
-    descriptor: int
-    device: int
-    inode: int
-    offset: int = 0
-    """Everything below is acknowledged."""
+    path: str
+    content: Content | None
+    """None where there is nothing more to read: only its end is to be told."""
+    identity: tuple[int, int]
+    cursor: Cursor = Cursor()
+    """Everything before it is acknowledged."""
     position: int = -1
     size: int = 0
     """As last seen."""
-    at_line: bool = True
     changed_monotonic_nano: int = 0
     """When the size last changed."""
     unlinked: bool = False
-    replaced: bool = False
-    """Its name belongs to another file now, or it carries a rotated name."""
+    rotated: bool = False
+    """It carries a rotated name, so that a newer file takes what is written."""
+    in_sight: bool = True
+    """The last sweep saw it."""
     moved_since_beat: bool = False
-    head_length: int = 0
+    changed_content: bool = False
+    failed: str = ""
+    """Why it could not be read last time."""
+    failure_stated: bool = False
     closing: str = ""
     """Reason for which it is to be closed once drained."""
+    end_sent: bool = False
+    """The bus keeps the chunk that closes it."""
 
-    def look(self, now_monotonic_nano: int) -> None:
-        """Take in size and link count."""
-        stat = os.fstat(self.descriptor)
-        if stat.st_size != self.size:
-            self.size = stat.st_size
-            self.changed_monotonic_nano = now_monotonic_nano
-        self.unlinked = stat.st_nlink == 0
+    def look(self, now_monotonic_nano: int) -> int:
+        """Take in size and link count; return the size before."""
+        before = self.size
+        if self.content is not None:
+            seen = self.content.look()
+            self.unlinked = seen.unlinked
+            if seen.size != before:
+                self.size, self.changed_monotonic_nano = seen.size, now_monotonic_nano
+        return before
 
-    def next_chunk(self, offset: int, *, at_line: bool, ended: bool) -> tuple[bytes, CutAt] | None:
-        """Return the chunk that begins at ``offset`` and where it ends, None where it has to wait."""
-        data = os.pread(self.descriptor, READ_BYTES, offset)
-        where = cut(data, at_line=at_line, ended=ended)
-        return (data[: where.length], where) if where is not None else None
+    def next_chunk(self, at: Cursor, *, ended: bool) -> tuple[bytes, CutAt] | None:
+        """Return the chunk that begins ``at`` and where it ends, None where it has to wait.
 
-    @property
-    def truncated(self) -> bool:
-        """Whether the file is shorter than what was read of it."""
-        return self.size < self.offset
+        Raises OSError; ContentChangedError.
+        """
+        if self.content is None:
+            return None
+        where = None
+        for length in (CHUNK_BYTES_TARGET, READ_BYTES):
+            read = self.content.read(len(at.guard) + length, at.offset - len(at.guard))
+            if read[: len(at.guard)] != at.guard:
+                raise ContentChangedError
+            payload = read[len(at.guard) :]
+            is_all = len(payload) < length
+            if is_all or length == READ_BYTES or b"\n" in payload:
+                where = cut(payload, at_line=at.at_line, ended=ended)
+                return (payload[: where.length], where) if where is not None else None
+        raise AssertionError("the second length decides")
+
+    def advance(self, to: Cursor, position: int) -> None:
+        """Take an acknowledgement in (C2)."""
+        self.cursor, self.position, self.moved_since_beat = to, position, True
+
+    def entries(self, head_before: int) -> list[Entry]:
+        """Return what the bookmark is to learn; ``head_before`` is the length of the head that it has."""
+        at, file_id = self.cursor, self.facts.file_id
+        acked = Acked(file_id=file_id, offset=at.offset, position=self.position, guard=digest(at.guard))
+        if len(at.head) <= head_before:
+            return [acked]
+        return [Head(file_id=file_id, length=len(at.head), sha256=hashlib.sha256(at.head).hexdigest()), acked]
 
     @property
     def waiting(self) -> int:
         """Bytes seen and not acknowledged."""
-        return max(0, self.size - self.offset)
+        return max(0, self.size - self.cursor.offset) if self.content is not None else 0
 
-    def starts_at_line(self) -> bool:
-        """Whether the byte at ``offset`` begins a line, by the byte before it."""
-        return self.offset == 0 or os.pread(self.descriptor, 1, self.offset - 1) == b"\n"
+    @property
+    def is_ledger(self) -> bool:
+        """Whether it is the ledger itself."""
+        return self.facts.source.startswith(f"{Kind.LEDGER}/")
 
-    def close(self) -> None:
-        """Let go of the descriptor."""
-        os.close(self.descriptor)
-
-
-def head_digest(descriptor: int, length: int) -> str:
-    """Return the SHA-256 of a file's first ``length`` bytes."""
-    return hashlib.sha256(os.pread(descriptor, length, 0)).hexdigest()
+    def let_go(self) -> None:
+        """Close the content; what was not read of it is not read any more."""
+        if self.content is not None:
+            self.content.close()
+            self.content = None
 
 
-def gzip_head(path: Path, length: int) -> bytes:
-    """Return the first ``length`` decompressed bytes; b'' where it is not gzip."""
-    try:
-        with gzip.open(path, "rb") as file:
-            return file.read(length)
-    except (OSError, EOFError, zlib.error):
-        return b""
+def digest(guard: bytes) -> bytes:
+    """Return what the bookmark keeps of the bytes before an offset."""
+    return hashlib.blake2b(guard, digest_size=8).digest() if guard else b""
+
+
+def resume(content: Content, *, offset: int, head: Head | None, guard: bytes) -> Cursor | None:
+    """Return the cursor at ``offset`` if ``content`` still begins with ``head`` and has ``guard`` before it.
+
+    Raises OSError.
+    """
+    if content.look().size < offset:
+        return None
+    first = content.read(min(HEAD_BYTES, offset), 0)
+    if head is not None and hashlib.sha256(first[: head.length]).hexdigest() != head.sha256:
+        return None
+    length = min(GUARD_BYTES, offset)
+    last = content.read(length, offset - length)
+    if guard and digest(last) != guard:
+        return None
+    return Cursor(offset=offset, at_line=offset == 0 or last.endswith(b"\n"), guard=last, head=first)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ashiato.adapters import files
 from ashiato.core import ledger
 from ashiato.core.errors import RejectedError
-from ashiato.core.ledger import Head, Rotated, Statement
+from ashiato.core.ledger import Head, Line, Rotated, Statement
 from ashiato.core.ports import Clock
+from collector.append_file import AppendFile
 
 ROTATE_BYTES = 8 * 1024 * 1024
+FILES_KEPT = 4
+"""Ledger files that stay on the node after they are acknowledged, for a person who looks."""
 
 
 class LedgerFile:
@@ -23,10 +27,9 @@ class LedgerFile:
         self._node = node
         self._clock = clock
         files.make_folder(folder)
-        numbers = sorted(int(path.stem.removeprefix("ledger-")) for path in folder.glob("ledger-*.jsonl"))
-        self._number = numbers[-1] if numbers else 1
-        self._head = self._recover(numbers)
-        self._file = self._path().open("ab")
+        self._number = max(self._numbers(), default=1)
+        self._head = self._recover()
+        self._file = AppendFile(self._path(self._number))
 
     @property
     def head(self) -> Head:
@@ -34,12 +37,32 @@ class LedgerFile:
         return self._head
 
     def append(self, statements: Sequence[Statement]) -> None:
-        """Write statements, durably, in order. Raises TransientError where the disk is full."""
+        """Write statements, durably, in order. Raises TransientError, with nothing written, where the disk is full."""
         if not statements:
             return
-        if self._file.tell() > ROTATE_BYTES:
+        if self._file.size > ROTATE_BYTES:
             self._rotate()
         self._write(statements)
+
+    def since(self, n: int) -> Iterator[Line]:
+        """Yield the lines from number ``n`` on, in order."""
+        newest_first = []
+        for number in sorted(self._numbers(), reverse=True):
+            lines = self._path(number).read_bytes().splitlines()
+            newest_first.append(lines)
+            if lines and _number_of(lines[0]) <= n:
+                break
+        for lines in reversed(newest_first):
+            for raw in lines:
+                if (line := _decoded(raw)) is not None and line.n >= n:
+                    yield line
+
+    def forget(self, path: Path) -> None:
+        """Remove a file that is acknowledged and bookmarked, unless it is one of the newest."""
+        numbers = sorted(self._numbers())
+        if path.parent == self.folder and path.name in {self._path(n).name for n in numbers[:-FILES_KEPT]}:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file."""
@@ -53,39 +76,47 @@ class LedgerFile:
                 boot_nano=self._clock.monotonic_nano(),
             )  # fmt: skip
             lines.append(line)
-        whole = self._file.tell()
-        try:
-            self._file.write(b"".join(lines))
-            self._file.flush()
-            os.fdatasync(self._file.fileno())
-        except OSError as error:
-            self._file.truncate(whole)
-            raise files.disk_error(error, self._path()) from error
+        self._file.append(b"".join(lines))
         self._head = head
 
     def _rotate(self) -> None:
-        before = self._path().name
-        self._file.close()
+        try:
+            following = AppendFile(self._path(self._number + 1))
+        except OSError as error:
+            raise files.disk_error(error, self.folder) from error
+        before, self._file = self._file, following
+        before.close()
         self._number += 1
-        self._file = self._path().open("ab")
-        files.sync_folder(self.folder)
-        self._write([Rotated(predecessor=before)])
+        self._write([Rotated(predecessor=self._path(self._number - 1).name)])
 
-    def _path(self) -> Path:
-        return self.folder / f"ledger-{self._number:06d}.jsonl"
+    def _numbers(self) -> list[int]:
+        stems = [path.stem.removeprefix("ledger-") for path in self.folder.glob("ledger-*.jsonl")]
+        return [int(stem) for stem in stems if stem.isdecimal()]
 
-    def _recover(self, numbers: list[int]) -> Head:
+    def _path(self, number: int) -> Path:
+        return self.folder / f"ledger-{number:06d}.jsonl"
+
+    def _recover(self) -> Head:
         """Return the head behind the last whole line; a torn end is cut off."""
-        for number in reversed(numbers):
-            path = self.folder / f"ledger-{number:06d}.jsonl"
+        for number in sorted(self._numbers(), reverse=True):
+            path = self._path(number)
             stored = path.read_bytes()
             whole = stored.rfind(b"\n") + 1
             if whole != len(stored):
                 os.truncate(path, whole)
-            last = stored[:whole].splitlines()[-1:]
-            if last:
-                try:
-                    return Head(n=ledger.decode(last[0]).n + 1, prev=ledger.digest(last[0]))
-                except RejectedError:
-                    continue
+            for raw in reversed(stored[:whole].splitlines()):
+                if (line := _decoded(raw)) is not None:
+                    return Head(n=line.n + 1, prev=ledger.digest(raw))
         return Head()
+
+
+def _decoded(raw: bytes) -> Line | None:
+    try:
+        return ledger.decode(raw)
+    except RejectedError:
+        return None
+
+
+def _number_of(raw: bytes) -> int:
+    line = _decoded(raw)
+    return line.n if line is not None else 0

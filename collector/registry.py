@@ -1,32 +1,35 @@
-"""Which files are followed: births, continued files, renames, truncations and closings, durable before they count."""
+"""Which files are followed: births, continued files, renames, truncations and closings, durable before they count.
+
+A change is first a :class:`Plan`: what the ledger is to state, what the bookmark is to know, and what then becomes
+true. The statements are made durable, and only then the plan is carried out; where the disk is full nothing of it
+has happened, and the next sweep plans again.
+"""
 
 from __future__ import annotations
 
-import gzip
-import os
-import shutil
-import tempfile
-import zlib
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from ashiato.adapters.telemetry import Telemetry
-from ashiato.core.chunk import ChunkFlags, FileFacts
+from ashiato.core.chunk import ChunkFlags
+from ashiato.core.errors import TransientError
 from ashiato.core.events import BytesLost
-from ashiato.core.ids import FileId, Kind, Source, partition_of, ulid
-from ashiato.core.ledger import Born, Closed, Gap, Statement
+from ashiato.core.ids import FileId, Kind, Source, next_ulid, partition_of, ulid
+from ashiato.core.ledger import Born, Closed, Gap
 from ashiato.core.ports import Clock, Partition
-from collector.bookmark import Bookmark, Done, Entry, Head, Known, Moved, Remembered
-from collector.discovery import Candidate, in_log_order
+from collector.bookmark import Bookmark, Done, Known, Moved, Remembered, Stated
+from collector.content import Content, Gzipped
+from collector.discovery import Candidate, Swept
 from collector.events import FileBorn, FileClosed, FileUnreadable
-from collector.followed import HEAD_BYTES, Followed, gzip_head, head_digest
+from collector.followed import Cursor, Followed
 from collector.ledger_file import LedgerFile
-
-Identity = tuple[int, int]
+from collector.plan import Identity, Plan, closed_of, facts_of, known_of
+from collector.recall import is_same, open_plain, resume_any
 
 
 class Registry:
-    """Every followed file, by id. Statements and entries of one sweep are fsynced together (C7)."""
+    """Every followed file, by id."""
 
     def __init__(
         self,
@@ -37,284 +40,409 @@ class Registry:
         telemetry: Telemetry,
         randomness: Callable[[int], bytes],
         partitions: dict[str, int],
-        flags: ChunkFlags,
-        scratch: Path,
+        resent: bool,
     ) -> None:
         self.files: dict[str, Followed] = {}
-        self.flags = flags
+        self.by_partition: dict[Partition, dict[str, Followed]] = defaultdict(dict)
+        self.partitions = partitions
+        self.bytes_lost = 0
         self._bookmark = bookmark
         self._ledger = ledger
         self._clock = clock
         self._telemetry = telemetry
         self._randomness = randomness
-        self._partitions = partitions
-        self._scratch = scratch
-        self._last_id = ""
-        self._by_identity: dict[Identity, str] = {}
+        self._resent = resent
+        """The first sweep of a collector that lost its bookmark is under way (C5)."""
+        self._last_id = FileId("")
+        self._by_identity: dict[Identity, Followed] = {}
+        self._unreadable: set[str] = set()
+        """Paths that are named in the ledger as unreadable."""
         self._done: dict[Identity, str] = {}
         """Closed files that still lie on the disk."""
-        self._unreadable: set[Path] = set()
-        self._waiting: dict[str, Remembered] = {
-            file_id: file for file_id, file in bookmark.contents.files.items() if not file.done
-        }
+        self._waiting: dict[str, Remembered] = {}
         """Remembered files that no sweep has seen again yet."""
+        self._settled: dict[Identity, tuple[int, int]] = {}
+        self._take_from_ledger()
         for file_id, file in bookmark.contents.files.items():
             if file.done:
                 self._done[file.known.device, file.known.inode] = file_id
+            else:
+                self._waiting[file_id] = file
 
-    def sweep(self, candidates: Iterable[Candidate]) -> None:
-        """Take in what a sweep found: continue, rename, give birth; then state what has gone."""
-        statements: list[Statement] = []
-        entries: list[Entry] = []
-        born: list[Followed] = []
-        seen: set[Identity] = set()
-        for candidate in in_log_order(list(candidates)):
-            identity = (candidate.device, candidate.inode)
-            seen.add(identity)
-            known = self._by_identity.get(identity)
-            if known is not None:
-                self._rename(self.files[known], candidate, entries)
-            elif candidate.found.compressed:
-                self._compressed(candidate, statements, entries, born)
-            elif (file := self._open(candidate, identity, statements, entries)) is not None:
-                born.append(file)
-        self._gone(seen, statements, entries)
+    # -- sweeping --------------------------------------------------------------------------------------------
+
+    def plan(self, swept: Swept) -> Plan:
+        """Decide what a sweep means. Changes nothing; may run beside the shipping."""
+        plan = Plan(seen=frozenset(candidate.identity for candidate in swept.candidates))
+        names = {candidate.path for candidate in swept.candidates}
+        for candidate in swept.candidates:
+            file = self._by_identity.get(candidate.identity)
+            if file is not None:
+                if (file.path, file.rotated) != (candidate.path, candidate.rotated):
+                    plan.moves.append((file, candidate))
+            elif self._settled.get(candidate.identity) == (candidate.size, candidate.modified_nano):
+                continue
+            elif not candidate.found.compressed:
+                self._appeared(candidate, plan)
+            elif candidate.path.removesuffix(".gz") not in names:
+                # While the plain file is there, its compression may not be finished.
+                self._compressed(candidate, plan)
+        self._unreadable_folders(swept, plan)
+        self._vanished(swept, plan)
+        return plan
+
+    def carry_out(self, plan: Plan) -> None:
+        """Make a plan durable, then true. Raises TransientError, with nothing changed, where the disk is full."""
         # (C7) a birth is durable before the file's first frame leaves
-        self._ledger.append(statements)
-        if entries:
-            self._bookmark.append(*entries)
-        for file in born:
-            self.files[file.facts.file_id] = file
+        try:
+            self._ledger.append(plan.statements)
+        except TransientError:
+            plan.discard()
+            raise
+        if plan.statements:
+            self._bookmark.note(*plan.entries, Stated(n=self._ledger.head.n))
+        else:
+            self._bookmark.note(*plan.entries)
+        for file in plan.drop:
+            file.let_go()
+            self._forget_identity(file)
+        for file in plan.follow:
+            self._follow(file)
+        for file, candidate in plan.moves:
+            file.path, file.rotated = candidate.path, candidate.rotated
+            self._bookmark.note(Moved(file_id=file.facts.file_id, path=candidate.path))
+        self._settled.update(plan.settled)
+        self._unreadable |= plan.stated_unreadable
+        self._waiting |= {file_id: self._bookmark.contents.files[file_id] for file_id in plan.unread}
+        if plan.seen is not None:
+            self._saw(plan.seen)
+        for event in plan.events:
+            self._telemetry.emit(event)
 
-    def look(self) -> None:
-        """Take in sizes, truncations and endings of all followed files."""
-        now = self._clock.monotonic_nano()
-        for file in list(self.files.values()):
-            before = file.size
-            file.look(now)
-            if file.truncated or file.size < before:
-                self._truncated(file, before)
-            elif file.unlinked and not file.closing:
-                file.closing = "unlinked"
+    # -- looking ---------------------------------------------------------------------------------------------
 
-    def settle(self, settle_ns: int) -> None:
-        """Mark rotated files that have stood still for closing."""
+    def look(self, *, settle_ns: int, unlinked_settle_ns: int) -> None:
+        """Take in sizes, truncations and endings. Raises TransientError where the disk is full.
+
+        A rotated file closes when it has stood still for ``settle_ns``; one without a name for ``unlinked_settle_ns``.
+        """
         now = self._clock.monotonic_nano()
+        plan = Plan()
         for file in self.files.values():
-            if file.replaced and not file.closing and now - file.changed_monotonic_nano > settle_ns:
-                file.closing = "rotated"
+            before = file.look(now)
+            if file.content is None:
+                continue
+            if file.changed_content or file.size < max(before, file.cursor.offset):
+                self._truncated(file, before, plan)
+            elif file.failed:
+                self._failed(file, plan)
+            else:
+                file.closing = file.closing or self._ending(file, now, settle_ns, unlinked_settle_ns)
+        self.carry_out(plan)
+        self._finish()
 
-    def closed(self, file: Followed) -> None:
-        """Record that a file is closed and wholly acknowledged, and let go of it."""
-        self._ledger.append([_closed(file, file.closing)])
-        self._bookmark.append(Done(file_id=file.facts.file_id, size=file.offset))
-        identity = (file.device, file.inode)
-        self._by_identity.pop(identity, None)
-        if not file.unlinked:
-            self._done[identity] = file.facts.file_id
-        self.files.pop(file.facts.file_id, None)
-        file.close()
-        self._telemetry.emit(FileClosed(file_id=file.facts.file_id, size=file.offset, reason=file.closing))
+    def _ending(self, file: Followed, now: int, settle_ns: int, unlinked_settle_ns: int) -> str:
+        still = now - file.changed_monotonic_nano
+        if (file.unlinked or not file.in_sight) and still >= unlinked_settle_ns:
+            return "unlinked" if file.unlinked else "replaced"
+        return "rotated" if file.rotated and still >= settle_ns else ""
+
+    def _finish(self) -> None:
+        """State the files whose end the bus keeps, and let go of them."""
+        ended = []
+        for file in self.files.values():
+            if not file.end_sent:
+                continue
+            if file.waiting:
+                # It grew after all: what came late follows the end that was told.
+                file.closing, file.end_sent = "", False
+            else:
+                ended.append(file)
+        self._ledger.append([closed_of(file) for file in ended])
+        for file in ended:
+            modified = file.content.look().modified_nano if file.content is not None else 0
+            self._bookmark.note(
+                Done(file_id=file.facts.file_id, size=file.cursor.offset, modified_nano=modified),
+                Stated(n=self._ledger.head.n),
+            )
+            del self.files[file.facts.file_id]
+            del self.by_partition[file.partition][file.facts.file_id]
+            self._forget_identity(file)
+            if file.content is not None and not file.unlinked:
+                self._done[file.identity] = file.facts.file_id
+                self._settled[file.identity] = (file.size, modified)
+            file.let_go()
+            if file.is_ledger:
+                self._ledger.forget(Path(file.path))
+            self._telemetry.emit(FileClosed(file_id=file.facts.file_id, size=file.cursor.offset, reason=file.closing))
 
     # -- one candidate ---------------------------------------------------------------------------------------
 
-    def _rename(self, file: Followed, candidate: Candidate, entries: list[Entry]) -> None:
-        if candidate.path != file.path:
-            file.path = candidate.path
-            entries.append(Moved(file_id=file.facts.file_id, path=str(candidate.path)))
-        file.replaced = bool(candidate.found.rotated)
-
-    def _open(
-        self, candidate: Candidate, identity: Identity, statements: list[Statement], entries: list[Entry]
-    ) -> Followed | None:
+    def _appeared(self, candidate: Candidate, plan: Plan) -> None:
         """Open a file that is not followed: one that the bookmark knows, or a new one."""
-        done = self._bookmark.contents.files.get(self._done.get(identity, ""))
-        if done is not None and done.offset == candidate.size:
-            return None
+        known = self._remembered(candidate.identity)
         try:
-            descriptor = os.open(candidate.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            content = open_plain(candidate)
+            resumed = resume_any(known, candidate, content)
         except FileNotFoundError:
-            return None
+            # Renamed or removed meanwhile: the next sweep sees it as it is then.
+            plan.matched |= {file.known.file_id for file in known}
+            return
         except OSError as error:
-            if candidate.path not in self._unreadable:
-                self._unreadable.add(candidate.path)
-                self._telemetry.emit(FileUnreadable(path=str(candidate.path), error=error.strerror or str(error)))
-            return None
-        self._unreadable.discard(candidate.path)
-        remembered = done or next(
-            (f for f in self._waiting.values() if (f.known.device, f.known.inode) == identity), None
-        )
-        if remembered is not None and self._same(remembered, descriptor, candidate.size):
-            return self._continue(remembered, candidate, descriptor)
-        return self._birth(candidate, descriptor, statements, entries)
+            plan.matched |= {file.known.file_id for file in known}
+            self._not_readable(candidate, known, error, plan)
+            return
+        if resumed is None:
+            self._birth(candidate, content, plan)
+            return
+        self._known_again(*resumed, candidate, content, plan)
 
-    def _same(self, remembered: Remembered, descriptor: int, size: int) -> bool:
-        """Whether an inode still is the file that it was (a new one may have taken the number)."""
-        head = remembered.head
-        return size >= remembered.offset and (head is None or head_digest(descriptor, head.length) == head.sha256)
+    def _compressed(self, candidate: Candidate, plan: Plan) -> None:
+        """Take in a gzipped rotation: nothing where its plain form was read, the rest where it was read in part."""
+        try:
+            content = Gzipped(Path(candidate.path))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._not_readable(candidate, [], error, plan)
+            return
+        source = str(candidate.found.source)
+        if any(f.facts.source == source and is_same(f.cursor, content) for f in self.files.values()):
+            # Its plain form has no name any more, and is being read to its end through its descriptor.
+            content.close()
+            plan.settled[candidate.identity] = (candidate.size, candidate.modified_nano)
+        elif (resumed := resume_any(self._read_before(source), candidate, content)) is not None:
+            self._known_again(*resumed, candidate, content, plan)
+        else:
+            file_id = self._birth(candidate, content, plan)
+            if content.damage:
+                self._damaged(candidate, content, file_id, plan)
 
-    def _continue(self, remembered: Remembered, candidate: Candidate, descriptor: int) -> Followed:
+    def _known_again(
+        self, file: Remembered, cursor: Cursor, candidate: Candidate, content: Content, plan: Plan
+    ) -> None:
+        plan.matched.add(file.known.file_id)
+        if file.done and content.look().size <= file.offset:
+            content.close()
+            plan.settled[candidate.identity] = (candidate.size, candidate.modified_nano)
+        else:
+            self._continue(file, candidate, content, cursor, plan)
+
+    def _damaged(self, candidate: Candidate, content: Gzipped, file_id: str, plan: Plan) -> None:
+        plan.statements.append(
+            Gap(
+                source=str(candidate.found.source), reason="unreadable", file_id=file_id,
+                offset_start=str(content.look().size), detail=content.damage,
+            )
+        )  # fmt: skip
+        plan.events.append(FileUnreadable(path=candidate.path, error=content.damage))
+
+    def _remembered(self, identity: Identity) -> list[Remembered]:
+        """Return the remembered files of an inode, the likeliest first."""
+        waiting = [f for f in self._waiting.values() if (f.known.device, f.known.inode) == identity]
+        done = self._bookmark.contents.files.get(self._done.get(identity, ""))
+        return [*reversed(waiting), *([done] if done is not None else [])]
+
+    def _read_before(self, source: str) -> list[Remembered]:
+        """Return files of a source that are not followed now and of which a head is known, open ones first."""
+        files = [
+            file
+            for file_id, file in self._bookmark.contents.files.items()
+            if file.known.source == source and file.head is not None and file_id not in self.files
+        ]
+        return sorted(files, key=lambda file: (file.done, -file.offset))
+
+    def _continue(
+        self, remembered: Remembered, candidate: Candidate, content: Content, cursor: Cursor, plan: Plan
+    ) -> None:
         known = remembered.known
-        self._waiting.pop(known.file_id, None)
-        self._done.pop((candidate.device, candidate.inode), None)
+        if remembered.path != candidate.path:
+            plan.entries.append(Moved(file_id=known.file_id, path=candidate.path))
         file = Followed(
-            facts=_facts(known), partition=Partition(known.topic, known.partition), path=candidate.path,
-            descriptor=descriptor, device=candidate.device, inode=candidate.inode, offset=remembered.offset,
-            position=remembered.position, replaced=bool(candidate.found.rotated),
-            head_length=remembered.head.length if remembered.head else 0,
+            facts=facts_of(known), flags=ChunkFlags(known.flags), partition=self._partition_of(known),
+            path=candidate.path, content=content, identity=candidate.identity, cursor=cursor,
+            position=remembered.position, rotated=candidate.rotated,
             changed_monotonic_nano=self._clock.monotonic_nano(),
         )  # fmt: skip
-        file.at_line = file.starts_at_line()
-        file.look(self._clock.monotonic_nano())
-        self._by_identity[candidate.device, candidate.inode] = known.file_id
-        return file
+        if candidate.found.compressed:
+            file.closing = "rotated"
+        plan.follow.append(file)
 
-    def _birth(
-        self, candidate: Candidate, descriptor: int, statements: list[Statement], entries: list[Entry]
-    ) -> Followed:
+    def _birth(self, candidate: Candidate, content: Content | None, plan: Plan) -> str:
         found = candidate.found
-        partition = Partition(found.source.topic, partition_of(found.source, self._partitions[found.source.topic]))
+        partition = self._partition(found.source)
+        flags = ChunkFlags.RESENT if self._resent else ChunkFlags(0)
         known = Known(
-            file_id=self._new_id(), source=str(found.source), path=str(candidate.path), topic=partition.topic,
-            partition=partition.number, restart_count=found.restart_count, device=candidate.device,
-            inode=candidate.inode, flags=int(self.flags),
+            file_id=self._new_id(), source=str(found.source), path=candidate.path, topic=partition.topic,
+            partition=partition.number, restart_count=found.restart_count, device=candidate.identity[0],
+            inode=candidate.identity[1], flags=int(flags),
         )  # fmt: skip
-        statements.append(
+        plan.statements.append(
             Born(
                 file_id=known.file_id, source=known.source, path=known.path, partition=partition.number,
                 topic=partition.topic, restart_count=known.restart_count, device=str(known.device),
-                inode=str(known.inode), flags=int(self.flags),
+                inode=str(known.inode), flags=int(flags),
             )
         )  # fmt: skip
-        entries.append(known)
-        file = Followed(
-            facts=_facts(known), partition=partition, path=candidate.path, descriptor=descriptor,
-            device=candidate.device, inode=candidate.inode, replaced=bool(found.rotated),
-        )  # fmt: skip
-        file.look(self._clock.monotonic_nano())
-        self._by_identity[candidate.device, candidate.inode] = known.file_id
-        self._telemetry.emit(FileBorn(file_id=known.file_id, path=known.path, source=known.source))
-        return file
+        plan.entries.append(known)
+        plan.events.append(FileBorn(file_id=known.file_id, path=known.path, source=known.source))
+        if content is not None:
+            file = Followed(
+                facts=facts_of(known), flags=flags, partition=partition, path=candidate.path, content=content,
+                identity=candidate.identity, rotated=candidate.rotated,
+                changed_monotonic_nano=self._clock.monotonic_nano(),
+            )  # fmt: skip
+            if found.compressed:
+                file.closing = "rotated"
+            plan.follow.append(file)
+        return known.file_id
 
-    def _compressed(
-        self, candidate: Candidate, statements: list[Statement], entries: list[Entry], born: list[Followed]
-    ) -> None:
-        """Take in a gzipped rotation: nothing where its plain form was read, the rest where it was read in part."""
-        plain = str(candidate.path).removesuffix(".gz")
-        remembered = self._bookmark.contents.files.values()
-        if any(
-            file.path in (plain, str(candidate.path)) and file.known.file_id not in self._waiting for file in remembered
-        ):
+    # -- what cannot be had ----------------------------------------------------------------------------------
+
+    def _not_readable(self, candidate: Candidate, known: list[Remembered], error: OSError, plan: Plan) -> None:
+        """Name a file that cannot be opened: it is born, so that what is read of it later wins over the gap."""
+        if candidate.path in self._unreadable:
             return
-        descriptor = self._decompress(candidate.path)
-        if descriptor is None:
-            return
-        size = os.fstat(descriptor).st_size
-        for file in list(self._waiting.values()):
-            same_source = file.known.source == str(candidate.found.source)
-            if same_source and file.head is not None and self._same(file, descriptor, size):
-                entries.append(Moved(file_id=file.known.file_id, path=str(candidate.path)))
-                born.append(self._continue(file, candidate, descriptor))
-                break
+        why = error.strerror or str(error)
+        if known:
+            file_id, offset = known[0].known.file_id, known[0].offset
         else:
-            born.append(self._birth(candidate, descriptor, statements, entries))
-        born[-1].closing = "rotated"
+            file_id, offset = self._birth(candidate, None, plan), 0
+            plan.unread.append(file_id)
+        plan.statements.append(
+            Gap(
+                source=str(candidate.found.source), reason="unreadable", file_id=file_id, offset_start=str(offset),
+                detail=f"{candidate.path}: {why}",
+            )
+        )  # fmt: skip
+        plan.stated_unreadable.add(candidate.path)
+        plan.events.append(FileUnreadable(path=candidate.path, error=why))
 
-    def _decompress(self, path: Path) -> int | None:
-        """Return a descriptor of the decompressed content, in a file that has no name; None where it is damaged."""
-        if not gzip_head(path, 1):
-            return None
-        with tempfile.TemporaryFile(dir=self._scratch) as whole:
-            try:
-                with gzip.open(path, "rb") as packed:
-                    shutil.copyfileobj(packed, whole, 1 << 20)
-            except (OSError, EOFError, zlib.error) as error:
-                self._telemetry.emit(FileUnreadable(path=str(path), error=f"gzip: {error}"))
-                return None
-            whole.flush()
-            return os.dup(whole.fileno())
+    def _unreadable_folders(self, swept: Swept, plan: Plan) -> None:
+        for folder, why in swept.unreadable.items():
+            if folder in self._unreadable:
+                continue
+            now = str(self._clock.now_unix_nano())
+            root = swept.roots[0]
+            source = Source(kind=Kind.FILE, cluster=root.cluster, node=root.node, path=folder)
+            plan.statements.append(
+                Gap(source=str(source), reason="unreadable", time_start_unix_nano=now, detail=f"{folder}: {why}")
+            )
+            plan.stated_unreadable.add(folder)
+            plan.events.append(FileUnreadable(path=folder, error=why))
 
-    def _gone(self, seen: set[Identity], statements: list[Statement], entries: list[Entry]) -> None:
+    def _failed(self, file: Followed, plan: Plan) -> None:
+        """Name, once, what may be missing where a read failed; it is tried again."""
+        if not file.failure_stated:
+            file.failure_stated = True
+            plan.statements.append(
+                Gap(
+                    source=file.facts.source, reason="unreadable", file_id=file.facts.file_id,
+                    offset_start=str(file.cursor.offset), detail=file.failed,
+                )
+            )  # fmt: skip
+            plan.events.append(FileUnreadable(path=file.path, error=file.failed))
+        file.failed = ""
+
+    def _vanished(self, swept: Swept, plan: Plan) -> None:
         """State the remembered files that no longer exist: what they held beyond the bookmark is a gap."""
-        for identity in [identity for identity in self._done if identity not in seen]:
-            del self._done[identity]
-        for file_id, file in list(self._waiting.items()):
-            del self._waiting[file_id]
-            statements.append(
+        hidden = [*swept.missing, *swept.unreadable]
+        for file_id, file in self._waiting.items():
+            if file_id in plan.matched or any(file.path.startswith(f"{folder}/") for folder in hidden):
+                continue
+            known = file.known
+            identity = (known.device, known.inode)
+            assert plan.seen is not None
+            if not any(file.path.startswith(f"{root.path}/") for root in swept.roots):
+                reason = "excluded"
+            else:
+                reason = "truncated" if identity in plan.seen else "rotated_away"
+            plan.statements.append(
                 Gap(
-                    source=file.known.source, reason="rotated_away", file_id=file_id,
-                    offset_start=str(file.offset), detail="gone while no collector ran; its end is not known",
+                    source=known.source, reason=reason, file_id=file_id, offset_start=str(file.offset),
+                    detail="while no collector ran; its end is not known",
                 )
             )  # fmt: skip
-            entries.append(Done(file_id=file_id, size=file.offset))
-            self._telemetry.emit(BytesLost(count=0, reason="rotated_away", file_id=file_id))
+            plan.events.append(BytesLost(count=0, reason=reason, file_id=file_id))
+            gone = Followed(
+                facts=facts_of(known), flags=ChunkFlags(known.flags), partition=self._partition_of(known),
+                path=file.path, content=None, identity=identity, cursor=Cursor(offset=file.offset),
+                position=file.position, closing=reason,
+            )  # fmt: skip
+            plan.follow.append(gone)
 
-    def _truncated(self, file: Followed, size_before: int) -> None:
-        """A file shrank: what was not read of it is lost and said so; the same inode is another file from now on."""
-        lost = max(0, size_before - file.offset)
-        old_id = file.facts.file_id
-        statements: list[Statement] = []
-        if lost:
-            statements.append(
+    def _truncated(self, file: Followed, size_before: int, plan: Plan) -> None:
+        """Say what is lost of a file that shrank; the same inode is another file from now on."""
+        seen = max(size_before, file.cursor.offset)
+        lost = seen - file.cursor.offset
+        if lost or file.changed_content:
+            # Where it was written anew and has grown past the offset, its old size is not known.
+            end = "" if file.changed_content and file.size >= seen else str(seen)
+            plan.statements.append(
                 Gap(
-                    source=file.facts.source, reason="truncated", file_id=old_id, offset_start=str(file.offset),
-                    offset_end=str(size_before),
+                    source=file.facts.source, reason="truncated", file_id=file.facts.file_id,
+                    offset_start=str(file.cursor.offset), offset_end=end,
                 )
             )  # fmt: skip
-            self._telemetry.emit(BytesLost(count=lost, reason="truncated", file_id=old_id))
-        statements.append(_closed(file, "truncated", size=max(size_before, file.offset)))
-        self._ledger.append(statements)
-        self._bookmark.append(Done(file_id=old_id, size=file.offset))
-        del self.files[old_id]
-        self._by_identity.pop((file.device, file.inode), None)
-        file.close()
+            plan.events.append(BytesLost(count=lost, reason="truncated", file_id=file.facts.file_id))
+            self.bytes_lost += lost
+        file.closing, file.changed_content = "truncated", False
+        plan.drop.append(file)
+
+    # -- carrying out ----------------------------------------------------------------------------------------
+
+    def _follow(self, file: Followed) -> None:
+        file_id = file.facts.file_id
+        self._waiting.pop(file_id, None)
+        self.files[file_id] = file
+        self.by_partition[file.partition][file_id] = file
+        if file.content is not None:
+            self._done.pop(file.identity, None)
+            self._by_identity[file.identity] = file
+            self._unreadable.discard(file.path)
+            file.look(self._clock.monotonic_nano())
+
+    def _saw(self, seen: frozenset[Identity]) -> None:
+        for file in self.files.values():
+            file.in_sight = file.identity in seen
+        for gone in [identity for identity in self._settled if identity not in seen]:
+            del self._settled[gone]
+        for gone in [identity for identity in self._done if identity not in seen]:
+            del self._done[gone]
+        self._resent = False
+        if self._bookmark.is_large:
+            self._bookmark.compact(set(self._done.values()))
+
+    def _forget_identity(self, file: Followed) -> None:
+        if self._by_identity.get(file.identity) is file:
+            del self._by_identity[file.identity]
+
+    def _take_from_ledger(self) -> None:
+        """(C7) What the ledger states and a crash kept from the bookmark: births, ends and acknowledged offsets."""
+        contents = self._bookmark.contents
+        for line in self._ledger.since(contents.stated):
+            match line.statement:
+                case Born() as born if born.file_id not in contents.files:
+                    self._bookmark.note(known_of(born))
+                case Closed() as closed if closed.file_id in contents.files:
+                    self._bookmark.note(Done(file_id=closed.file_id, size=int(closed.size)))
+                case _:
+                    pass
+        self._bookmark.note(Stated(n=self._ledger.head.n))
 
     # -- small things ----------------------------------------------------------------------------------------
 
-    def acknowledged(self, file: Followed) -> list[Entry]:
-        """Return what the bookmark is to learn beside an acknowledged offset."""
-        if file.head_length >= HEAD_BYTES or file.offset <= file.head_length:
-            return []
-        file.head_length = min(HEAD_BYTES, file.offset)
-        digest = head_digest(file.descriptor, file.head_length)
-        return [Head(file_id=file.facts.file_id, length=file.head_length, sha256=digest)]
+    def _partition(self, source: Source) -> Partition:
+        return Partition(source.topic, partition_of(source, self.partitions[source.topic]))
+
+    def _partition_of(self, known: Known) -> Partition:
+        if 0 <= known.partition < self.partitions.get(known.topic, 0):
+            return Partition(known.topic, known.partition)
+        # A bus made anew with fewer partitions: the order on the old one is gone with it.
+        return self._partition(Source.parse(known.source))
 
     def _new_id(self) -> FileId:
         """Mint an id that is greater than every one before it, so that file order is birth order."""
         new = ulid(self._clock.now_unix_nano() // 1_000_000, self._randomness(10))
-        while new <= self._last_id:
-            new = FileId(_next_ulid(self._last_id))
-        self._last_id = new
-        return new
-
-
-def is_ledger(file: Followed) -> bool:
-    """Whether a file is the ledger itself."""
-    return file.facts.source.startswith(f"{Kind.LEDGER}/")
-
-
-def source_of(file: Followed) -> Source:
-    """Return a file's source."""
-    return Source.parse(file.facts.source)
-
-
-def _facts(known: Known) -> FileFacts:
-    return FileFacts(file_id=known.file_id, source=known.source, path=known.path, restart_count=known.restart_count)
-
-
-def _closed(file: Followed, reason: str, size: int | None = None) -> Closed:
-    return Closed(
-        file_id=file.facts.file_id,
-        source=file.facts.source,
-        size=str(file.offset if size is None else size),
-        reason=reason,
-    )
-
-
-def _next_ulid(text: str) -> str:
-    alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-    number = 0
-    for character in text:
-        number = number << 5 | alphabet.index(character)
-    number += 1
-    return "".join(alphabet[number >> shift & 31] for shift in range(125, -1, -5))
+        self._last_id = new if new > self._last_id else next_ulid(self._last_id)
+        return self._last_id

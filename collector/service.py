@@ -1,61 +1,98 @@
-"""The collector: sweep, look, ship, beat. Everything durable before it counts, nothing acknowledged before it is kept."""
+"""The collector: sweep, look, ship, beat. Durable before it counts, kept by the bus before it is acknowledged."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
+import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from ashiato import __version__
+from ashiato.adapters import files
 from ashiato.adapters.telemetry import Telemetry
-from ashiato.core.chunk import ChunkFlags
-from ashiato.core.errors import NotHeldError, RejectedError, TransientError
+from ashiato.core.errors import AshiatoError, NotHeldError, RejectedError, SettingsError, TransientError
 from ashiato.core.events import PartUnavailable, ServiceStarted, ServiceStopped
 from ashiato.core.ids import TOPICS, Kind
-from ashiato.core.ledger import Acknowledged, Beat, Config
+from ashiato.core.ledger import Config
 from ashiato.core.ports import BusWriter, Clock, Partition
-from collector.bookmark import Acked, Bookmark, Owner
-from collector.discovery import Candidate, Root, sweep
+from collector.beat import Pulse
+from collector.bookmark import Bookmark, Owner, Stated, Topics
+from collector.discovery import Root, sweep
 from collector.events import Backlog, BookmarkBegun, BookmarkTorn, FrameAcknowledged
 from collector.followed import Followed
 from collector.ledger_file import LedgerFile
-from collector.registry import Registry, is_ledger
+from collector.registry import Registry
 from collector.settings import CollectorSettings
-from collector.ship import Load, closing_load, gather
+from collector.ship import Load, Moment, closing_load, gather
 
-_RETRY_S_MAX = 5.0
+DRAIN_POLL_S = 0.02
+RETRY_S_MIN = 0.2
+RETRY_S_MAX = 5.0
+UNLINKED_SETTLE_NS = 1_000_000_000
+"""An unlinked file that is drained closes after standing still this long: its writer may still be at it."""
 
 
 class Collector:
     """One node. ``run`` returns when ``stop`` was set and what is on disk is acknowledged, or the grace is over."""
 
-    def __init__(self, settings: CollectorSettings, *, writer: BusWriter, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        settings: CollectorSettings,
+        *,
+        writer: BusWriter,
+        clock: Clock,
+        telemetry: Telemetry,
+        randomness: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
         self._settings = settings
         self._writer = writer
         self._clock = clock
         self._telemetry = telemetry
+        self._randomness = randomness
         self._node = settings.node or socket.gethostname()
-        self._state = Path(settings.state_dir)
+        self._state = Path(settings.state_dir).absolute()
         self._wake: dict[Partition, asyncio.Event] = {}
-        self._stopping = False
-        self._failed: Exception | None = None
-        self._watermark = 0
-        self._awaited: tuple[int, dict[str, int]] | None = None
-        self._bytes_acknowledged = 0
+        self._session = 0
+        """Counts the bus writer's sessions, so that a failure that several partitions share resets it once."""
+        self._session_lock = asyncio.Lock()
         self._turn = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow files until ``stop`` is set, then drain."""
-        partitions = {topic: await self._partitions_of(topic, stop) for topic in TOPICS}
-        if stop.is_set():
+        """Follow files until ``stop`` is set, then drain.
+
+        Raises:
+            SettingsError: another collector runs on the same state folder.
+            TransientError: the state folder cannot be opened.
+
+        """
+        with _claimed(self._state):
+            self._bookmark = Bookmark(self._state / "bookmark")
+            self._ledger = LedgerFile(self._state / "ledger", node=self._node, clock=self._clock)
+            try:
+                await self._run(stop)
+            finally:
+                self._bookmark.close()
+                self._ledger.close()
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        partitions = await self._partitions(stop)
+        resent = await self._begin(stop)
+        if partitions is None or resent is None:
             return
-        self._open(partitions)
+        self._bookmark.note(Topics(partitions=partitions))
+        self.registry = Registry(
+            bookmark=self._bookmark, ledger=self._ledger, clock=self._clock, telemetry=self._telemetry,
+            randomness=self._randomness, partitions=partitions, resent=resent,
+        )  # fmt: skip
+        self._pulse = Pulse(self._settings, registry=self.registry, ledger=self._ledger, clock=self._clock)
+        self._roots = self._all_roots()
         tasks = []
         for topic, count in partitions.items():
             for number in range(count):
@@ -70,237 +107,241 @@ class Collector:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._close()
-        if self._failed is not None:
-            raise self._failed
+            for file in self.registry.files.values():
+                file.let_go()
+            self._flush()
         self._telemetry.emit(ServiceStopped(reason="asked to"))
 
-    # -- opening and closing ---------------------------------------------------------------------------------
+    # -- beginning -------------------------------------------------------------------------------------------
 
-    async def _partitions_of(self, topic: str, stop: asyncio.Event) -> int:
-        """Ask until the bus is there: the files wait on the disk."""
-        wait = 0.2
+    async def _partitions(self, stop: asyncio.Event) -> dict[str, int] | None:
+        """Ask the bus; where it is away, go on with what it said before, so that births need not wait."""
+        wait = RETRY_S_MIN
         while not stop.is_set():
             try:
-                return await self._writer.partitions(topic)
+                return {topic: await self._writer.partitions(topic) for topic in TOPICS}
             except (TransientError, NotHeldError) as error:
-                self._telemetry.emit(PartUnavailable(part="bus", error=str(error), retry_in_ms=int(wait * 1000)))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), wait)
-                wait = min(wait * 2, _RETRY_S_MAX)
-        return 0
+                self._unavailable("bus", error, wait)
+                if self._bookmark.contents.partitions:
+                    return self._bookmark.contents.partitions
+                await _pause(stop, wait)
+                wait = min(wait * 2, RETRY_S_MAX)
+        return None
 
-    def _open(self, partitions: dict[str, int]) -> None:
-        self._bookmark = Bookmark(self._state / "bookmark")
-        if self._bookmark.contents.bytes_cut:
-            self._telemetry.emit(BookmarkTorn(bytes_cut=self._bookmark.contents.bytes_cut))
-        self._ledger = LedgerFile(self._state / "ledger", node=self._node, clock=self._clock)
-        flags = self._claim()
-        self._roots = [
-            Root(path=Path(root), cluster=self._settings.cluster, node=self._node, all_files=self._settings.all_files)
-            for root in self._settings.roots
-        ]
-        self._roots.append(self._own_root(self._ledger.folder, Kind.LEDGER))
-        if self._settings.access_dir:
-            self._roots.append(self._own_root(Path(self._settings.access_dir), Kind.ACCESS))
-        self.registry = Registry(
-            bookmark=self._bookmark, ledger=self._ledger, clock=self._clock, telemetry=self._telemetry,
-            randomness=secrets.token_bytes, partitions=partitions, flags=flags, scratch=self._state,
-        )  # fmt: skip
+    async def _begin(self, stop: asyncio.Event) -> bool | None:
+        """State the beginning; wait for room on the disk. Return whether what is on disk was sent before (C5)."""
+        if self._bookmark.bytes_cut:
+            self._telemetry.emit(BookmarkTorn(bytes_cut=self._bookmark.bytes_cut))
+        resent = self._claim()
+        while not stop.is_set():
+            try:
+                owner = self._bookmark.contents.owner
+                assert owner is not None
+                digest = hashlib.sha256(msgspec.json.encode(self._settings, order="sorted")).hexdigest()
+                self._bookmark.flush()
+                self._ledger.append([Config(sha256=digest, incarnation=owner.incarnation)])
+            except TransientError as error:
+                self._unavailable("state_dir", error, 1)
+                await _pause(stop, 1)
+            else:
+                return resent
+        return None
 
-    def _own_root(self, folder: Path, kind: Kind) -> Root:
-        return Root(path=folder, cluster=self._settings.cluster, node=self._node, kind=kind)
-
-    def _claim(self) -> ChunkFlags:
+    def _claim(self) -> bool:
         """Make the bookmark this node's; another node's, or none, begins a new incarnation (C5)."""
         machine = _machine_id()
         owner = self._bookmark.contents.owner
-        flags = ChunkFlags(0)
-        if owner is None or (owner.node, owner.machine) != (self._node, machine):
-            reason = "no bookmark yet" if owner is None else f"it belongs to {owner.node}"
-            if owner is not None:
-                flags = ChunkFlags.RESENT
-                self._bookmark.contents.files.clear()
-            owner = Owner(node=self._node, machine=machine, incarnation=secrets.token_hex(16))
-            self._bookmark.append(owner)
-            self._bookmark.compact()
-            self._telemetry.emit(BookmarkBegun(incarnation=owner.incarnation, reason=reason))
-        digest = hashlib.sha256(msgspec.json.encode(self._settings, order="sorted")).hexdigest()
-        self._ledger.append([Config(sha256=digest, incarnation=owner.incarnation)])
-        return flags
+        if owner is not None and (owner.node, owner.machine) == (self._node, machine):
+            return False
+        reason = "there is none" if owner is None else f"it belongs to node {owner.node}, or to another machine"
+        new = Owner(node=self._node, machine=machine, incarnation=self._randomness(16).hex())
+        # The ledger's present lines, if there are any, speak of the incarnation before.
+        resent = owner is not None or self._ledger.head.n > 0
+        self._bookmark.note(new, Stated(n=self._ledger.head.n))
+        self._telemetry.emit(BookmarkBegun(incarnation=new.incarnation, reason=reason))
+        return resent
 
-    def _close(self) -> None:
-        for file in self.registry.files.values():
-            file.close()
-        self._bookmark.close()
-        self._ledger.close()
+    def _all_roots(self) -> list[Root]:
+        cluster, node = self._settings.cluster, self._node
+        roots = [
+            Root(path=Path(root).absolute(), cluster=cluster, node=node, all_files=self._settings.all_files)
+            for root in self._settings.roots
+        ]
+        roots.append(Root(path=self._ledger.folder, cluster=cluster, node=node, kind=Kind.LEDGER))
+        if self._settings.access_dir:
+            access = Path(self._settings.access_dir).absolute()
+            roots.append(Root(path=access, cluster=cluster, node=node, kind=Kind.ACCESS))
+        return roots
 
     # -- following -------------------------------------------------------------------------------------------
 
     async def _follow(self, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-        sweep_due = beat_due = 0
+        sweep_due = 0
         while not stop.is_set():
             now = self._clock.monotonic_nano()
             if now >= sweep_due:
                 await self._sweep()
                 sweep_due = now + int(self._settings.sweep_interval_s * 1e9)
-            self._look()
-            if now >= beat_due and self._watermark:
-                self._beat()
-                beat_due = now + int(self._settings.beat_interval_s * 1e9)
-            for task in tasks:
-                if task.done():
-                    task.result()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._settings.poll_interval_s)
+            self._look(settle_ns=int(self._settings.settle_s * 1e9), unlinked_settle_ns=UNLINKED_SETTLE_NS)
+            self._beat(last=False)
+            self._flush()
+            _raise_failed(tasks)
+            await _pause(stop, self._settings.poll_interval_s)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, *, anew: bool = False) -> None:
         started = self._clock.now_unix_nano()
+        swept = await asyncio.to_thread(sweep, self._roots)
+        plan = await asyncio.to_thread(self.registry.plan, swept)
         try:
-            candidates = await asyncio.to_thread(lambda: list(self._candidates()))
-            self.registry.sweep(candidates)
+            self.registry.carry_out(plan)
         except TransientError as error:
-            self._telemetry.emit(PartUnavailable(part="state_dir", error=str(error), retry_in_ms=1000))
-            return
-        self.registry.settle(int(self._settings.settle_s * 1e9))
-        if self._awaited is None:
-            self._look()
-            sizes = {f.facts.file_id: f.size for f in self.registry.files.values() if not is_ledger(f)}
-            self._awaited = (started, sizes)
+            self._unavailable("state_dir", error, self._settings.sweep_interval_s)
+        else:
+            self._pulse.swept(started, anew=anew)
 
-    def _candidates(self) -> Iterator[Candidate]:
-        for root in self._roots:
-            yield from sweep(root)
-
-    def _look(self) -> None:
-        self.registry.look()
+    def _look(self, *, settle_ns: int, unlinked_settle_ns: int) -> None:
+        try:
+            self.registry.look(settle_ns=settle_ns, unlinked_settle_ns=unlinked_settle_ns)
+        except TransientError as error:
+            self._unavailable("state_dir", error, self._settings.poll_interval_s)
         waiting = 0
         for file in self.registry.files.values():
             waiting += file.waiting
-            if file.waiting or file.closing:
+            if file.waiting or (file.closing and not file.end_sent):
                 self._wake[file.partition].set()
         self._telemetry.emit(Backlog(count=waiting, files=len(self.registry.files)))
-        self._move_watermark()
 
-    def _move_watermark(self) -> None:
-        """Every byte seen before the watermark is acknowledged or named: checked against a whole sweep."""
-        if self._awaited is None:
-            return
-        started, sizes = self._awaited
-        files = self.registry.files
-        if all(files[file_id].offset >= size for file_id, size in sizes.items() if file_id in files):
-            self._watermark, self._awaited = started, None
-
-    def _beat(self) -> None:
-        moved = [f for f in self.registry.files.values() if f.moved_since_beat and not is_ledger(f)]
-        statement = Beat(
-            watermark_unix_nano=str(self._watermark),
-            moved=tuple(
-                Acknowledged(
-                    file_id=f.facts.file_id, offset=str(f.offset), incarnation="", topic=f.partition.topic,
-                    partition=f.partition.number, position=str(f.position),
-                )
-                for f in moved
-            ),
-            files_open=len(self.registry.files),
-            bytes_acknowledged=str(self._bytes_acknowledged),
-            bytes_lost=str(int(self._lost())),
-        )  # fmt: skip
+    def _beat(self, *, last: bool) -> None:
         try:
-            self._ledger.append([statement])
+            self._pulse.beat(last=last)
         except TransientError as error:
-            self._telemetry.emit(PartUnavailable(part="state_dir", error=str(error), retry_in_ms=1000))
-            return
-        for file in moved:
-            file.moved_since_beat = False
+            self._unavailable("state_dir", error, self._settings.poll_interval_s)
 
-    def _lost(self) -> float:
-        return sum(self._telemetry.value("bytes_lost_total", reason=reason) for reason in ("truncated", "rotated_away"))
+    def _flush(self) -> None:
+        """Make the bookmark durable; one that lags only means that bytes are sent and trimmed again."""
+        try:
+            self._bookmark.flush()
+        except TransientError as error:
+            self._unavailable("state_dir", error, self._settings.poll_interval_s)
 
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
         """Ship what is on the disk, within the grace; what is left stays on the disk and is shipped next time."""
         deadline = self._clock.monotonic_nano() + int(self._settings.drain_s * 1e9)
-        await self._sweep()
+        settle_ns = int(self._settings.settle_s * 1e9)
+        await self._sweep(anew=True)
         beaten = False
-        while self._clock.monotonic_nano() < deadline and not any(task.done() for task in tasks):
-            self._look()
-            if not any(file.waiting for file in self.registry.files.values() if not is_ledger(file)):
-                if not beaten:
-                    self._awaited = self._awaited or (self._clock.now_unix_nano(), {})
-                    self._move_watermark()
-                    self._beat()
-                    beaten = True
-                    continue
-                if not any(file.waiting for file in self.registry.files.values()):
+        while self._clock.monotonic_nano() < deadline:
+            _raise_failed(tasks)
+            # An unlinked file cannot be opened again: it is closed now.
+            self._look(settle_ns=settle_ns, unlinked_settle_ns=0)
+            if not any(_is_left(file) for file in self.registry.files.values() if beaten or not file.is_ledger):
+                if beaten:
                     return
-            await asyncio.sleep(0.02)
+                self._beat(last=True)
+                beaten = True
+            else:
+                await asyncio.sleep(DRAIN_POLL_S)
 
     # -- shipping --------------------------------------------------------------------------------------------
 
     async def _ship(self, partition: Partition) -> None:
         wake = self._wake[partition]
         while True:
-            load = self._next_load(partition)
-            if load is not None:
-                await self._send(load)
-                continue
-            closing = next((f for f in self._of(partition) if f.closing and f.waiting == 0), None)
-            if closing is not None:
-                now = self._clock.now_unix_nano()
-                await self._send(closing_load(closing, now_unix_nano=now, flags=self.registry.flags))
-                if closing.waiting == 0:
-                    self.registry.closed(closing)
-                continue
             wake.clear()
+            while (load := self._next_load(partition)) is not None:
+                await self._send(load)
             await wake.wait()
 
     def _next_load(self, partition: Partition) -> Load | None:
-        files = self._of(partition)
-        if not files:
+        present = list(self.registry.by_partition[partition].values())
+        if not present:
             return None
         self._turn += 1
-        at = self._turn % len(files)
-        return gather(
-            partition, files[at:] + files[:at], now_unix_nano=self._clock.now_unix_nano(),
-            now_monotonic_nano=self._clock.monotonic_nano(), flags=self.registry.flags,
-        )  # fmt: skip
-
-    def _of(self, partition: Partition) -> list[Followed]:
-        return [file for file in self.registry.files.values() if file.partition == partition]
+        at = self._turn % len(present)
+        now = Moment(unix_nano=self._clock.now_unix_nano(), monotonic_nano=self._clock.monotonic_nano())
+        idle_ns = int(self._settings.unterminated_idle_s * 1e9)
+        load = gather(partition, present[at:] + present[:at], now=now, idle_ns=idle_ns)
+        if load is not None:
+            return load
+        closing = next((file for file in present if file.closing and not file.end_sent and not file.waiting), None)
+        return closing_load(closing, now_unix_nano=now.unix_nano) if closing is not None else None
 
     async def _send(self, load: Load) -> None:
         """Send until the bus keeps it; then the files move on, and the bookmark after them (C2, C4)."""
-        wait = 0.2
-        while True:
-            try:
-                position = await self._writer.send(load.partition, load.value)
-                break
-            except (TransientError, NotHeldError, RejectedError) as error:
-                self._telemetry.emit(PartUnavailable(part="bus", error=str(error), retry_in_ms=int(wait * 1000)))
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _RETRY_S_MAX)
-                with contextlib.suppress(TransientError):
-                    await self._writer.reset()
-        entries = []
-        for advance in load.advances:
-            file = advance.file
-            file.offset, file.at_line, file.position = advance.offset, advance.at_line or file.at_line, position
-            file.at_line = advance.at_line
-            file.moved_since_beat = True
-            entries.append(Acked(file_id=file.facts.file_id, offset=file.offset, position=position))
-            entries += self.registry.acknowledged(file)  # type: ignore[arg-type]
-        self._bytes_acknowledged += load.raw_bytes
-        try:
-            self._bookmark.append(*entries)
-        except TransientError as error:
-            # The bytes are kept by the bus; a bookmark that lags only means that they are sent and trimmed again.
-            self._telemetry.emit(PartUnavailable(part="state_dir", error=str(error), retry_in_ms=0))
+        position = await self._keep_sending(load)
+        for file, cursor in load.behind:
+            head_before = len(file.cursor.head)
+            file.end_sent = load.ends
+            file.advance(cursor, position)
+            self._bookmark.note(*file.entries(head_before))
+        self._pulse.acknowledged(load)
         topic, number = load.partition
         self._telemetry.emit(
             FrameAcknowledged(
                 topic=topic, partition=number, position=position, raw_bytes=load.raw_bytes, frame_bytes=len(load.value)
             )
         )
+
+    async def _keep_sending(self, load: Load) -> int:
+        wait = RETRY_S_MIN
+        while True:
+            async with self._session_lock:
+                session = self._session
+            try:
+                return await self._writer.send(load.partition, load.value)
+            except (TransientError, NotHeldError, RejectedError) as error:
+                self._unavailable("bus", error, wait)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, RETRY_S_MAX)
+            await self._reset(session)
+
+    async def _reset(self, session: int) -> None:
+        """Close the session in which a send failed, unless another partition has done so already."""
+        async with self._session_lock:
+            if self._session != session:
+                return
+            try:
+                await self._writer.reset()
+            except TransientError as error:
+                self._unavailable("bus", error, 0)
+            else:
+                self._session += 1
+
+    def _unavailable(self, part: str, error: AshiatoError, wait_s: float) -> None:
+        self._telemetry.emit(PartUnavailable(part=part, error=str(error), retry_in_ms=int(wait_s * 1000)))
+
+
+def _is_left(file: Followed) -> bool:
+    return file.waiting > 0 or bool(file.closing)
+
+
+@contextlib.contextmanager
+def _claimed(state: Path) -> Iterator[None]:
+    """Hold the state folder: it belongs to one process, however often it is started."""
+    try:
+        files.make_folder(state)
+        descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise files.disk_error(error, state) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SettingsError(f"another collector runs on {state}: stop it, or choose another state_dir") from error
+    else:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+def _raise_failed(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        if task.done():
+            task.result()
 
 
 def _machine_id() -> str:

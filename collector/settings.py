@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from ashiato.adapters.bus import BusSettings
-from ashiato.core.limits import BEAT_INTERVAL_NS
+from ashiato.core.limits import BEAT_INTERVAL_NS, UNTERMINATED_IDLE_NS
 
 DEFAULT_ROOTS = (
     "/var/log/pods",
@@ -30,7 +30,7 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     roots: tuple[str, ...] = DEFAULT_ROOTS
     """Folders to follow. Below a folder of several nodes (``<node>/var/log/...``) the path names the node."""
     all_files: bool = False
-    """Follow every log-like file below the roots (``*.log``, ``*.json``, ``*.jsonl``, ``*.txt``), not only known kinds."""
+    """Follow every log-like file (``.log``, ``.json``, ``.jsonl``, ``.txt``), not only known kinds."""
     access_dir: str = ""
     """Where the query service writes its access log, to be followed like any other source; '' for none."""
     poll_interval_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.25
@@ -38,7 +38,11 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     sweep_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 1.0
     """How often folders are looked at for new, renamed and removed files."""
     beat_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = BEAT_INTERVAL_NS / 1e9
-    """How often the ledger beats."""
+    """How soon after a movement the ledger beats: answers are complete up to the last beat."""
+    idle_beat_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = BEAT_INTERVAL_NS / 1e9
+    """How often the ledger beats where nothing moves."""
+    unterminated_idle_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = UNTERMINATED_IDLE_NS / 1e9
+    """A last line without a newline is shipped, flagged, when its file has stood still this long."""
     settle_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 15.0
     """A rotated file that is drained closes after standing still this long."""
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 5.0

@@ -123,6 +123,15 @@ def ulid(birth_unix_ms: int, randomness: bytes) -> FileId:
     return FileId("".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5)))
 
 
+def next_ulid(before: str) -> FileId:
+    """Return the smallest ULID that is greater than ``before``."""
+    number = 0
+    for character in before:
+        number = number << 5 | _CROCKFORD.index(character)
+    number += 1
+    return FileId("".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5)))
+
+
 def imported_file_id(*, cluster: str, node: str, relative_path: str, head_sha256: bytes, birth_unix_ms: int) -> FileId:
     """Return the file id that a second import of the same file finds again (CONTRACTS section 1).
 
