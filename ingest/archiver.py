@@ -62,6 +62,8 @@ class ArchiverSettings:
     commit_raw_bytes: int
     commit_age_ns: int
     poll_wait_ns: int = 100_000_000
+    retry_wait_ns: int = 200_000_000
+    """How long a part that did not answer is left alone at first; doubled up to five seconds."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -543,7 +545,7 @@ class Archiver:
 
     async def _patiently(self, part: str, call: Callable[[], Awaitable[T]]) -> T:
         """Call until the part answers: a store that is away is waited for, and nothing is lost meanwhile."""
-        wait_ns = 200_000_000
+        wait_ns = self._settings.retry_wait_ns
         while True:
             try:
                 return await call()

@@ -19,6 +19,7 @@ from retention.policy import DAY_NS
 from retention.sweep import Sweep
 from tests.unit.retention.house import POLICY, House
 
+KINDS = st.sampled_from([Kind.CONTAINER, Kind.CONTAINER, Kind.AUDIT, Kind.LEDGER])
 BULK = Partition(TOPIC_BULK, 0)
 
 
@@ -55,16 +56,17 @@ class Keepers(RuleBasedStateMachine):
     def _runner(self, number: int) -> Sweep:
         return self.house.sweep(archive=self.archives[number])
 
-    @rule(days=st.integers(min_value=0, max_value=6))
+    @rule(days=st.sampled_from([1, 5, 10, 20]))
     def time_passes(self, days: int) -> None:
-        self.house.clock.advance(days * DAY_NS + 1)
+        self.house.clock.advance(days * DAY_NS)
 
-    @rule(kind=st.sampled_from([Kind.CONTAINER, Kind.CONTAINER, Kind.AUDIT, Kind.LEDGER]))
+    @rule(kind=KINDS)
     def a_node_writes(self, kind: Kind) -> None:
         self.loop.run_until_complete(self.house.write("line", kind=kind, name=str(kind), lines=2))
 
-    @rule()
-    def an_archiver_starts_and_commits(self) -> None:
+    @rule(kind=KINDS)
+    def a_node_writes_and_an_archiver_starts_and_commits(self, kind: Kind) -> None:
+        self.a_node_writes(kind)
         self.loop.run_until_complete(self.house.commit())
         for path, pack in self.house.state().packs.items():
             self.added.setdefault(path, pack.commit_time_unix_nano)
@@ -73,7 +75,7 @@ class Keepers(RuleBasedStateMachine):
     def a_keeper_expires(self, number: int) -> None:
         self.sweeps[number].expire()
 
-    @rule(number=st.integers(min_value=0, max_value=1), deletions=st.integers(min_value=0, max_value=3))
+    @rule(number=st.integers(min_value=0, max_value=1), deletions=st.integers(min_value=0, max_value=2))
     def a_keeper_dies_at_a_deletion(self, number: int, deletions: int) -> None:
         self.archives[number].deletions_left = deletions
         try:
@@ -120,4 +122,4 @@ class Keepers(RuleBasedStateMachine):
 
 
 TestKeepers = Keepers.TestCase
-TestKeepers.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+TestKeepers.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
