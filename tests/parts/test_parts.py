@@ -1,0 +1,75 @@
+"""The parts themselves: what answers is what was started, and it is the same after a restart."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.parts.kafka import KafkaPart
+from tests.parts.opensearch import OpenSearchPart
+from tests.parts.process import PartError
+from tests.parts.seaweed import SeaweedPart
+
+pytestmark = pytest.mark.live
+
+
+def test_a_killed_server_comes_back_with_its_port_and_its_data(tmp_path: Path) -> None:
+    part = SeaweedPart(tmp_path / "s3")
+    part.start()
+    try:
+        where = part.endpoint_url
+        part.client().put_object(Bucket="work", Key="kept", Body=b"bytes")
+
+        part.kill()
+        assert not part.running
+        part.start()
+
+        assert part.endpoint_url == where
+        assert part.client().get_object(Bucket="work", Key="kept")["Body"].read() == b"bytes"
+    finally:
+        part.kill()
+
+
+def test_two_of_a_kind_run_side_by_side(kafka: KafkaPart, tmp_path: Path) -> None:
+    other = KafkaPart(tmp_path / "kafka")
+    other.start()
+    try:
+        assert kafka.ask(lambda admin: admin.describe_cluster())["cluster_id"] == kafka.cluster_id
+        assert other.ask(lambda admin: admin.describe_cluster())["cluster_id"] == other.cluster_id
+        assert other.cluster_id != kafka.cluster_id
+    finally:
+        other.kill()
+
+
+def test_another_object_over_the_folder_finds_what_runs_there(kafka: KafkaPart) -> None:
+    found = KafkaPart(kafka.folder)
+
+    assert found.running
+    assert found.bootstrap_servers == kafka.bootstrap_servers
+
+
+def test_a_stranger_at_our_port_is_not_taken_for_ours(opensearch: OpenSearchPart, tmp_path: Path) -> None:
+    ours = OpenSearchPart(tmp_path / "opensearch")
+    ours.folder.mkdir()
+    ours._write_json("part.json", {"ports": {"http": opensearch.port("http")}, "secret": "ours"})
+
+    with pytest.raises(PartError, match="another OpenSearch answers"):
+        ours.start()
+
+    ours.kill()
+
+
+def test_a_server_that_cannot_start_says_so_with_its_log(tmp_path: Path) -> None:
+    part = SeaweedPart(tmp_path / "s3")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        part.folder.mkdir()
+        ports = {**part.choose_ports(), "volume": taken.getsockname()[1]}
+        part._write_json("part.json", {"ports": ports, "secret": "ours"})
+        part.prepare()
+
+        with pytest.raises(PartError, match="ended while it started"):
+            part.start()
