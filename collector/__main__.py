@@ -1,4 +1,4 @@
-"""``python -m collector --config FILE``: follow the node's logs until SIGTERM or SIGINT."""
+"""``python -m collector [run|import] --config FILE``: follow the node's logs, or read saved ones once."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ import signal
 import sys
 from pathlib import Path
 
+import msgspec
+
 from ashiato.adapters.bus import open_writer
 from ashiato.adapters.clock import SystemClock
 from ashiato.adapters.settings import load
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.errors import AshiatoError, SettingsError
+from collector.importer import Importer, Report
+from collector.saved import NODE_DEFAULT
 from collector.service import Collector
 from collector.settings import CollectorSettings
 
 
-def main() -> int:
-    """Run and return the exit code: 0 asked to stop, 1 failed, 2 wrong usage."""
-    parser = argparse.ArgumentParser(prog="collector", description="Tails log files of this node onto the bus.")
-    parser.add_argument("--config", type=Path, help="TOML file with a [collector] table")
-    arguments = parser.parse_args()
+def main(arguments: list[str] | None = None) -> int:
+    """Run and return the exit code: 0 asked to stop or all read, 1 failed or nothing read, 2 wrong usage."""
+    told = _parser().parse_args(_with_command(sys.argv[1:] if arguments is None else arguments))
     try:
-        settings = load(CollectorSettings, service="collector", file=arguments.config, environ=os.environ)
+        settings = load(CollectorSettings, service="collector", file=told.config, environ=os.environ)
+        if told.command == "import":
+            return asyncio.run(_import(settings, told))
         return asyncio.run(_run(settings))
     except SettingsError as error:
         print(f"collector: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
@@ -32,6 +36,25 @@ def main() -> int:
     except AshiatoError as error:
         print(f"collector: {error}", file=sys.stderr)  # noqa: T201 - the last word
         return 1
+
+
+def _with_command(words: list[str]) -> list[str]:
+    """Put the default command first where none is given."""
+    return words if words[:1] and words[0] in ("run", "import", "-h", "--help") else ["run", *words]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="collector", description="Brings log files of a node onto the bus.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="follow the node's logs until SIGTERM or SIGINT (the default)")
+    once = commands.add_parser("import", help="read saved logs once, and print one JSON line of what was read")
+    for command in (run, once):
+        command.add_argument("--config", type=Path, help="TOML file with a [collector] table")
+    once.add_argument("--cluster", default="", help="cluster that the records are given; '' takes the setting")
+    once.add_argument("--node", default="", help="node, where a path does not name one (<node>/var/log/...)")
+    once.add_argument("--json", action="store_true", help="print JSON (it always does)")
+    once.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files and folders")
+    return parser
 
 
 async def _run(settings: CollectorSettings) -> int:
@@ -47,6 +70,18 @@ async def _run(settings: CollectorSettings) -> int:
     finally:
         await writer.close()
     return 0
+
+
+async def _import(settings: CollectorSettings, told: argparse.Namespace) -> int:
+    writer = await open_writer(settings.bus)
+    try:
+        importer = Importer(writer, clock=SystemClock(), telemetry=Telemetry("collector"))
+        cluster, node = told.cluster or settings.cluster, told.node or NODE_DEFAULT
+        report: Report = await importer.run(told.paths, cluster=cluster, node=node)
+    finally:
+        await writer.close()
+    sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    return 0 if report.files else 1
 
 
 if __name__ == "__main__":

@@ -73,6 +73,15 @@ class Gzipped:
         self._size = self._measure()
         self._rewind()
 
+    @staticmethod
+    def head(path: Path, length: int) -> bytes:
+        """Return the first bytes, as far as they can be read."""
+        try:
+            with gzip.open(path) as stream:
+                return stream.read1(length)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            return b""
+
     def look(self) -> Look:
         """Return its present state."""
         stat = os.fstat(self._raw.fileno())

@@ -38,6 +38,7 @@ class Load:
     raw_bytes: int
     behind: tuple[tuple[Followed, Cursor], ...]
     """Where each file stands once the bus keeps the frame."""
+    chunks: int
     ends: bool = False
     """It says that its file is closed."""
 
@@ -125,4 +126,4 @@ def load(partition: Partition, taken: list[Taken]) -> Load:
         taken = taken[: len(taken) // 2]
     behind = {one.file.facts.file_id: (one.file, one.behind) for one in taken}
     raw = sum(len(one.chunk.payload) for one in taken)
-    return Load(partition=partition, value=value, raw_bytes=raw, behind=tuple(behind.values()))
+    return Load(partition=partition, value=value, raw_bytes=raw, behind=tuple(behind.values()), chunks=len(taken))
