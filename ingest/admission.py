@@ -9,14 +9,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
+from ashiato.core import frame
 from ashiato.core.chunk import Chunk, ChunkFlags, FileFacts
+from ashiato.core.errors import RejectedError
+from ashiato.core.frame import HeldChunk
 from ashiato.core.frontier import Cut, Does, FileState, extend, plan
 from ashiato.core.ids import Kind, Source, fork_of, imported_file_id
 from ashiato.core.record import RowFlags
 from ingest.contracts import Piece
+
+_FORK: Final = "~"
+_DAMAGED: Final = "file/bus/"
+_FILE_ID_LENGTH_MAX: Final = 64
 
 HeldBytes = Callable[[str, int, int], bytes | None]
 """(file_id, start, end) to the held bytes, or None where they cannot be had any more."""
@@ -84,18 +92,23 @@ class Admission:
     def _take(self, state: FileState, chunk: Chunk, cuts: list[Cut]) -> Admitted:
         pieces: list[Piece] = []
         trimmed = 0
+        known_end = max((state.offset, *(held.end for held in state.early)))
         for cut in cuts:
             if cut.does is Does.COMPARE:
                 trimmed += cut.end - cut.start
                 continue
             state = extend(state, cut, observed_time_unix_nano=chunk.observed_time_unix_nano)
-            last = cut.end == chunk.offset_end
-            pieces.append(_piece(state.file_id, chunk, cut, last=last))
-        if chunk.flags & ChunkFlags.FILE_CLOSED and not state.closed and chunk.offset_end == state.offset:
-            state = msgspec.structs.replace(state, closed=True)
-            if not pieces:
+            # Early rows that this piece reaches stand for themselves: a join does not go on behind them.
+            reaches_early = cut.does is Does.TAKE and state.offset > cut.end
+            pieces.append(_piece(state.file_id, chunk, cut, ends_joins=reaches_early))
+        if chunk.flags & ChunkFlags.FILE_CLOSED and chunk.offset_end >= max(state.offset, known_end):
+            if not pieces and not state.closed:
                 end = Cut(start=chunk.offset_end, end=chunk.offset_end, does=Does.TAKE)
-                pieces.append(_piece(state.file_id, chunk, end, last=True))
+                pieces.append(_piece(state.file_id, chunk, end, ends_joins=True))
+            state = msgspec.structs.replace(state, closed=True)
+        elif chunk.offset_end > known_end:
+            # A file that was read to its end and closed, and has grown: an import of a live folder.
+            state = msgspec.structs.replace(state, closed=False)
         self.files[state.file_id] = state
         return Admitted(pieces=tuple(pieces), bytes_trimmed=trimmed)
 
@@ -117,7 +130,7 @@ class Admission:
             fork = msgspec.structs.replace(fork, closed=True)
         self.files[fork_id] = fork
         finding = Forked(file_id=origin.file_id, fork_id=fork_id, offset=chunk.offset_start, reason=reason)
-        return Admitted(pieces=(_piece(fork_id, chunk, cut, last=True),), forked=finding)
+        return Admitted(pieces=(_piece(fork_id, chunk, cut, ends_joins=False),), forked=finding)
 
 
 def _contradiction(state: FileState, chunk: Chunk, cuts: list[Cut], held: HeldBytes) -> str:
@@ -132,14 +145,14 @@ def _contradiction(state: FileState, chunk: Chunk, cuts: list[Cut], held: HeldBy
     return ""
 
 
-def _piece(file_id: str, chunk: Chunk, cut: Cut, *, last: bool) -> Piece:
-    flags = chunk.flags
-    if not last:
+def _piece(file_id: str, chunk: Chunk, cut: Cut, *, ends_joins: bool) -> Piece:
+    flags = ChunkFlags(chunk.flags)
+    if cut.end != chunk.offset_end:
         flags &= ~(ChunkFlags.FILE_CLOSED | ChunkFlags.UNTERMINATED)
     row_flags = RowFlags(0)
     if cut.does is Does.TAKE_EARLY:
         row_flags |= RowFlags.EARLY
-    if "~" in file_id:
+    if _FORK in file_id:
         row_flags |= RowFlags.FORKED
     for chunk_flag, row_flag in (
         (ChunkFlags.IMPORTED, RowFlags.IMPORTED),
@@ -156,9 +169,38 @@ def _piece(file_id: str, chunk: Chunk, cut: Cut, *, last: bool) -> Piece:
         flags=int(flags),
         payload=chunk.payload[begin:end],
     )
+    closes = cut.does is Does.TAKE and bool(flags & ChunkFlags.FILE_CLOSED)
     return Piece(
-        chunk=trimmed, row_flags=int(row_flags), retention_class=Source.parse(chunk.file.source).retention_class
+        chunk=trimmed,
+        row_flags=int(row_flags),
+        retention_class=Source.parse(chunk.file.source).retention_class,
+        ends_joins=ends_joins or closes,
     )
+
+
+def chunks_of(value: bytes) -> list[tuple[Chunk, HeldChunk]]:
+    """Return the chunks of a record of the bus, each with its compressed form.
+
+    Raises:
+        RejectedError: the record is no frame, or names what no row can hold.
+
+    """
+    chunks = frame.decode(value)
+    for facts in {chunk.file for chunk in chunks}:
+        Source.parse(facts.source)
+        if not 0 < len(facts.file_id) <= _FILE_ID_LENGTH_MAX or _FORK in facts.file_id:
+            raise RejectedError("not a file's id", length=len(facts.file_id))
+        if not -1 <= facts.restart_count < 1 << 31:
+            raise RejectedError("impossible restart count", restart_count=facts.restart_count)
+    for chunk in chunks:
+        if chunk.offset_end >= 1 << 63 or not -(1 << 63) <= chunk.observed_time_unix_nano < 1 << 63:
+            raise RejectedError("chunk has an impossible offset or time", offset=chunk.offset_start)
+    return list(zip(chunks, frame.decode_held(value), strict=True))
+
+
+def is_damaged_frame(facts: FileFacts) -> bool:
+    """Tell whether a file is a record of the bus that was no frame."""
+    return facts.source.startswith(_DAMAGED)
 
 
 def damaged_frame(topic: str, partition: int, incarnation: str, position: int, value: bytes, now_ns: int) -> Chunk:

@@ -1,9 +1,8 @@
 """The archiving consumer: from the bus to packs and commits, without leases and without losing or doubling a byte.
 
-Bus positions are the journal's business alone (J3): a restarted or zombie archiver continues from the ``txn`` of the
-newest commit. One batch is gathered while the one before it is built, put and committed. Packs are put first; a pack
-without a commit does not exist. A loser reads the winner and either tries the next number or throws its batch away
-(J2).
+One batch is gathered while the one before it is built, put and committed. Packs are put first; a pack without a
+commit does not exist. A loser reads the winner and either tries the next number or throws its batch away (J2). What
+is newer than the newest commit is published as tail segments.
 """
 
 from __future__ import annotations
@@ -12,44 +11,58 @@ import asyncio
 import hashlib
 import secrets
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
-import msgspec
-
+from ashiato import __version__
 from ashiato.adapters.journal import JournalWriter, Lost, new_act_id
 from ashiato.adapters.telemetry import Telemetry
-from ashiato.core import frame, frontier, journal, manifest
+from ashiato.core import journal
 from ashiato.core.chunk import Chunk
 from ashiato.core.errors import NotHeldError, RejectedError, TransientError
-from ashiato.core.events import PartUnavailable
+from ashiato.core.events import PartUnavailable, ServiceStarted, ServiceStopped
 from ashiato.core.frame import HeldChunk
-from ashiato.core.frontier import FileState, Frontier, HeldRange, OpenJoin, Page
+from ashiato.core.frontier import FileState
 from ashiato.core.ids import TOPICS
-from ashiato.core.journal import AddedPack, Commit, FrontierRef, PageRef, Txn, Verdict
-from ashiato.core.limits import CHUNK_OWN_BLOCK_BYTES, COMMIT_ATTEMPTS_MAX, TAIL_SEGMENT_AGE_NS
+from ashiato.core.journal import AddedPack, Commit, Txn, Verdict
+from ashiato.core.limits import (
+    BATCH_HELD_BYTES_MAX,
+    CHUNK_OWN_BLOCK_BYTES,
+    COMMIT_ATTEMPTS_MAX,
+    MIB,
+    TAIL_BEHIND_NS,
+    TAIL_SEGMENT_AGE_NS,
+    TAIL_SEGMENT_RAW_BYTES,
+)
 from ashiato.core.ports import ArchiveWriter, BusReader, BusRecord, Clock, Partition
 from ashiato.core.record import RowFlags
-from ingest.admission import Admission, damaged_frame
-from ingest.batch import Batch, Reached, at_rest
-from ingest.contracts import BuiltPack, LineState, Piece
-from ingest.events import BytesTrimmed, CommitLost, CommitMade, FileForked, FrameDamaged, IncarnationBegun
+from ingest.admission import chunks_of, damaged_frame, is_damaged_frame
+from ingest.archive_lane import Lane, LaneStarts, carry
+from ingest.archive_put import FrontierPut, carried, put_frontier, put_pack, settle
+from ingest.batch import Batch, Reached, StoredPiece, at_rest
+from ingest.contracts import BuiltPack, LineState
+from ingest.events import BytesTrimmed, CommitLost, CommitMade, FileForked, FrameDamaged
 from ingest.held import HeldPacks, held_or_none
 from ingest.pack import PackBuilder
-from ingest.rows import build_rows, reopen
+from ingest.rows import build_rows
 from ingest.tail import TailFolder
 
 T = TypeVar("T")
 
-POLL_BYTES = 8 * 1024 * 1024
-_RETRY_NS_MAX = 5_000_000_000
+POLL_BYTES: Final = 2 * MIB
+"""Compressed bytes taken from the bus at once."""
+_RETRY_NS_MAX: Final = 5_000_000_000
+_IDLE_STOP_S: Final = 2.0
+"""At shutdown, with nothing admitted, the step under way gets this long."""
 
 
 class BatchLostError(TransientError):
-    """Another archiver moved a partition of this batch: everything since the last commit is read again."""
+    """What was admitted since the last commit is not to be trusted any more: it is read again from there."""
 
     code = "batch_lost"
 
@@ -64,31 +77,8 @@ class ArchiverSettings:
     poll_wait_ns: int = 100_000_000
     retry_wait_ns: int = 200_000_000
     """How long a part that did not answer is left alone at first; doubled up to five seconds."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Lane:
-    """One partition: where it is read, what is held, and how its lines stand in the packs and in the tail."""
-
-    incarnation: str
-    follows: str
-    """SHA-256 of the frontier that the next one is built on (J3), '' for the partition's first."""
-    reached: Reached
-    admission: Admission
-    pages: tuple[Page, ...] = ()
-    tail_start: int = 0
-    tail_pieces: list[Piece] = field(default_factory=list)
-    tail_states: dict[str, LineState] = field(default_factory=dict)
-    pack_states: dict[str, LineState] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _FrontierPut:
-    """A partition's frontier as it was stored: the txn that names it, its pages, and who moved to the newest one."""
-
-    txn: Txn
-    pages: tuple[Page, ...]
-    moved: tuple[str, ...]
+    stop_grace_s: float = 15.0
+    """At shutdown, what was admitted is committed within this time; what is not stays on the bus."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +86,7 @@ class _Committed:
     """What a finished commit leaves to be carried over."""
 
     batch: Batch
-    stored: tuple[_FrontierPut, ...]
+    stored: tuple[FrontierPut, ...]
     files: Mapping[Partition, Mapping[str, FileState]]
     states: Mapping[str, LineState]
 
@@ -123,152 +113,135 @@ class Archiver:
         self._scratch = scratch
         self._tail = tail
         self.journal = JournalWriter(archive)
-        self._lanes: dict[Partition, _Lane] = {}
+        self._packs = HeldPacks(archive, self.journal.state)
+        self._starts = LaneStarts(reader=reader, archive=archive, journal=self.journal, telemetry=telemetry)
+        self._lanes: dict[Partition, Lane] = {}
         self._batch = Batch(started_monotonic_nano=0)
         self._sealed: Batch | None = None
         self._committing: asyncio.Task[_Committed] | None = None
         self._tail_due_ns = 0
+        self._behind = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Archive until ``stop`` is set, then commit what was admitted."""
-        await self._patiently("archive", self.open)
-        while not stop.is_set():
-            try:
-                await self.step()
-            except BatchLostError:
-                await self._patiently("archive", self.open)
-        await self.flush()
+        """Archive until ``stop`` is set, then commit what was admitted, within the grace."""
+        following = asyncio.create_task(self._follow(stop))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([following, stopping], return_when=asyncio.FIRST_COMPLETED)
+            admitted = bool(self._batch.reached) or self._committing is not None
+            done, _ = await asyncio.wait(
+                (following,), timeout=max(self._settings.stop_grace_s, _IDLE_STOP_S) if admitted else _IDLE_STOP_S
+            )
+            if done:
+                following.result()
+        finally:
+            following.cancel()
+            stopping.cancel()
+            await asyncio.gather(following, stopping, return_exceptions=True)
+            await self._abandon()
+        self._telemetry.emit(ServiceStopped(reason="asked to"))
 
     async def drain(self) -> None:
         """Archive everything that the bus holds now, commit it, and return (an import)."""
-        await self._patiently("archive", self.open)
+        await self._open_patiently()
         ends = {where: (await self._reader.bounds(where))[1] for where in self._lanes}
-        while any(self._lanes[where].reached.next < end for where, end in ends.items()):
-            try:
-                await self.step()
-            except BatchLostError:
-                await self._patiently("archive", self.open)
-        await self.flush()
+        while True:
+            while any(self._lanes[where].reached.next < end for where, end in ends.items()):
+                await self._step_or_open()
+            if await self.flush():
+                return
+            await self._open_patiently()
 
     async def open(self) -> None:
-        """Take the newest frontier of every partition and assign the reader behind it (J3, J4, J5)."""
+        """Take the newest frontier of every partition and assign the reader behind it (J3, J4, J5).
+
+        Raises:
+            TransientError: the bus or the archive does not answer, or is not there yet.
+
+        """
         await self._abandon()
         await asyncio.to_thread(
             self.journal.ensure_created, actor=self._settings.actor, time_unix_nano=self._clock.now_unix_nano()
         )
         await self.journal.refresh_async()
+        self._packs = HeldPacks(self._archive, self.journal.state)
+        bus_ids = await self._bus_ids()
         self._lanes = {}
-        for topic in TOPICS:
-            bus_id = await self._reader.incarnation(topic)
-            for number in range(await self._reader.partitions(topic)):
-                where = Partition(topic, number)
-                self._lanes[where] = await self._lane(where, bus_id)
+        for where, bus_id in bus_ids.items():
+            lane = await self._starts.lane(where, bus_id)
+            self._lanes[where] = lane
+            if self._tail is not None:
+                txn = self.journal.state.positions.get(where)
+                if txn is None or txn.incarnation != lane.incarnation:
+                    self._tail.forget_all(where)
+                self._tail.forget(where, lane.reached.next)
         self._batch = Batch(started_monotonic_nano=self._clock.monotonic_nano())
         await self._reader.assign({where: lane.reached.next for where, lane in self._lanes.items()})
 
     async def step(self) -> None:
-        """Read once, publish the tail where it is due, seal the batch where it is full or old."""
+        """Read once, publish the tail where it is due, seal the batch where it is full or old.
+
+        Raises:
+            BatchLostError: what was admitted since the last commit is to be read again; see :meth:`open`.
+
+        """
         records = await self._poll()
         if records:
             await asyncio.to_thread(self._take_all, records)
+        self._behind = sum(len(record.value) for record in records) >= POLL_BYTES
+        if self._committing is not None and self._committing.done():
+            await self._settled()
         now = self._clock.monotonic_nano()
         if self._tail is not None and now >= self._tail_due_ns:
             await asyncio.to_thread(self._publish_tail)
             self._tail_due_ns = self._clock.monotonic_nano() + TAIL_SEGMENT_AGE_NS
-        full = self._batch.raw_bytes >= self._settings.commit_raw_bytes
+        full = (
+            self._batch.raw_bytes >= self._settings.commit_raw_bytes or self._batch.held_bytes >= BATCH_HELD_BYTES_MAX
+        )
         old = now - self._batch.started_monotonic_nano >= self._settings.commit_age_ns
         if self._batch.reached and (full or old):
             await self._seal()
-        if self._committing is not None and self._committing.done():
-            await self._settled()
 
-    async def flush(self) -> None:
-        """Commit what was admitted, and wait for it."""
+    async def flush(self) -> bool:
+        """Commit what was admitted, and wait for it; False where another archiver was faster: it has, or will."""
         try:
-            if self._tail is not None:
-                await asyncio.to_thread(self._publish_tail)
             if self._batch.reached:
                 await self._seal()
             await self._settled()
         except BatchLostError:
-            # Another archiver has these positions: they are archived, by it.
             await self._abandon()
+            return False
+        return True
 
-    # -- opening ---------------------------------------------------------------------------------------------
+    # -- the loop --------------------------------------------------------------------------------------------
 
-    async def _lane(self, where: Partition, bus_id: str) -> _Lane:
-        state = self.journal.state
-        txn = state.positions.get(where)
-        start, _ = await self._reader.bounds(where)
-        if txn is None:
-            lane = self._new_lane(f"{bus_id}#0", "", Reached(next=start, record_sha256=""), None)
-            return self._begun(where, lane)
-        known = await asyncio.to_thread(self._load_frontier, txn.frontier)
-        if state.incarnation_of(where, bus_id) == txn.incarnation and await self._same_log(where, known):
-            reached = Reached(next=txn.next, record_sha256=known.record_sha256)
-            lane = self._new_lane(txn.incarnation, txn.frontier.sha256, reached, known)
-        else:
-            reached = Reached(next=start, record_sha256="")
-            lane = self._new_lane(state.next_incarnation(where, bus_id), txn.frontier.sha256, reached, known)
-            if self._tail is not None:
-                self._tail.forget_all(where)
-            self._telemetry.emit(
-                IncarnationBegun(
-                    topic=where.topic, partition=where.number, incarnation=lane.incarnation, position=start
-                )
-            )
-        await asyncio.to_thread(self._reopen_lines, lane)
-        return self._begun(where, lane)
+    async def _follow(self, stop: asyncio.Event) -> None:
+        await self._open_patiently()
+        self._telemetry.emit(ServiceStarted(version=__version__, detail=f"archive, {len(self._lanes)} partitions"))
+        while not stop.is_set():
+            await self._step_or_open()
+        await self.flush()
 
-    def _new_lane(self, incarnation: str, follows: str, reached: Reached, known: Frontier | None) -> _Lane:
-        pages = known.pages if known is not None else ()
-        files = {file.file_id: file for file in known.files} if known is not None else {}
-        return _Lane(
-            incarnation=incarnation,
-            follows=follows,
-            reached=reached,
-            admission=Admission(files=files, find=lambda file_id: self._find_in_pages(pages, file_id)),
-            pages=pages,
-        )
+    async def _step_or_open(self) -> None:
+        try:
+            await self.step()
+        except BatchLostError:
+            await self._open_patiently()
 
-    def _begun(self, where: Partition, lane: _Lane) -> _Lane:
-        lane.tail_start = lane.reached.next
-        if self._tail is not None:
-            self._tail.forget(where, lane.reached.next)
-        return lane
+    async def _open_patiently(self) -> None:
+        await self._patiently("start", self.open)
 
-    async def _same_log(self, where: Partition, known: Frontier) -> bool:
-        """Whether the record before the committed position is the one that was read (J5); missing is different."""
-        if not known.record_sha256:
-            return True
-        record = await self._reader.read_one(where, known.next - 1)
-        return record is not None and hashlib.sha256(record.value).hexdigest() == known.record_sha256
-
-    def _load_frontier(self, ref: FrontierRef) -> Frontier:
-        content, _ = self._archive.get("work", ref.path, ref.version_id)
-        return frontier.decode(content, ref.sha256)
-
-    def _find_in_pages(self, pages: tuple[Page, ...], file_id: str) -> FileState | None:
-        for page in reversed(pages):
-            if page.file_id_min <= file_id <= page.file_id_max:
-                content, _ = self._archive.get("work", page.path, page.version_id)
-                found = next((f for f in frontier.decode_page(content, page.sha256) if f.file_id == file_id), None)
-                if found is not None:
-                    return found
-        return None
-
-    def _reopen_lines(self, lane: _Lane) -> None:
-        """Rebuild how the lines of each file stood: frontier entries carry no payload, the packs do."""
-        packs = HeldPacks(self._archive, self.journal.state)
-        for file in lane.admission.files.values():
-            state = LineState(
-                at_line=file.at_line, cut_iostream=file.cut_iostream, cut_time_unix_nano=file.cut_time_unix_nano
-            )
-            if file.open_joins:
-                rows = packs.rows_of(file, min(join.first_offset for join in file.open_joins))
-                state = replace(state, open_parts=reopen(file.file_id, rows).open_parts)
-            if state != LineState():
-                lane.pack_states[file.file_id] = lane.tail_states[file.file_id] = state
+    async def _bus_ids(self) -> dict[Partition, str]:
+        """Return every partition with the id of its log. Topics that nobody has made yet are waited for."""
+        found: dict[Partition, str] = {}
+        try:
+            for topic in TOPICS:
+                bus_id = await self._reader.incarnation(topic)
+                for number in range(await self._reader.partitions(topic)):
+                    found[Partition(topic, number)] = bus_id
+        except NotHeldError as error:
+            raise TransientError(f"the bus is not there yet: {error.message}", **error.facts) from error
+        return found
 
     # -- taking in -------------------------------------------------------------------------------------------
 
@@ -288,17 +261,20 @@ class Archiver:
             self._batch.started_monotonic_nano = self._clock.monotonic_nano()
         for record in records:
             lane = self._lanes[record.partition]
-            for chunk, origin in self._chunks(record, lane):
-                self._take(lane, chunk, origin)
+            try:
+                for chunk, origin in self._chunks(record, lane):
+                    self._take(lane, record.position, chunk, origin)
+            except TransientError as error:
+                # A record that was taken in half does not count at all.
+                raise BatchLostError("what came again could not be compared now", detail=str(error)) from error
             digest = hashlib.sha256(record.value).hexdigest()
             lane.reached = Reached(next=record.position + 1, record_sha256=digest)
             self._batch.reached[record.partition] = lane.reached
 
-    def _chunks(self, record: BusRecord, lane: _Lane) -> list[tuple[Chunk, HeldChunk | None]]:
+    def _chunks(self, record: BusRecord, lane: Lane) -> list[tuple[Chunk, HeldChunk | None]]:
         """Return a record's chunks, each with its compressed form where it is a block of its own."""
         try:
-            held = list(frame.decode_held(record.value))
-            opened = frame.decode(record.value)
+            chunks = chunks_of(record.value)
         except RejectedError as error:
             topic, number = record.partition
             self._telemetry.emit(
@@ -306,42 +282,37 @@ class Archiver:
             )
             now = self._clock.now_unix_nano()
             return [(damaged_frame(topic, number, lane.incarnation, record.position, record.value, now), None)]
-        return [
-            (chunk, origin if origin.length > CHUNK_OWN_BLOCK_BYTES else None)
-            for chunk, origin in zip(opened, held, strict=True)
-        ]
+        return [(chunk, origin if origin.length > CHUNK_OWN_BLOCK_BYTES else None) for chunk, origin in chunks]
 
-    def _take(self, lane: _Lane, chunk: Chunk, origin: HeldChunk | None) -> None:
-        packs = HeldPacks(self._archive, self.journal.state)
-
+    def _take(self, lane: Lane, position: int, chunk: Chunk, origin: HeldChunk | None) -> None:
         def held(file_id: str, start: int, end: int) -> bytes | None:
-            return self._held(packs, lane.admission.files[file_id], start, end)
+            return self._held(lane.admission.files[file_id], start, end)
 
         admitted = lane.admission.admit(chunk, held)
         if admitted.bytes_trimmed:
             self._telemetry.emit(BytesTrimmed(count=admitted.bytes_trimmed, file_id=chunk.file.file_id))
-        if admitted.forked is not None:
-            forked = admitted.forked
+        if (forked := admitted.forked) is not None:
             self._telemetry.emit(
                 FileForked(file_id=forked.file_id, fork_id=forked.fork_id, offset=forked.offset, reason=forked.reason)
             )
-        quarantined = chunk.file.source.startswith("file/bus/")
+        damaged = is_damaged_frame(chunk.file)
         for piece in admitted.pieces:
-            kept = replace(piece, row_flags=piece.row_flags | RowFlags.QUARANTINED) if quarantined else piece
-            self._batch.add(at_rest(kept, origin))
+            kept = replace(piece, row_flags=piece.row_flags | RowFlags.QUARANTINED) if damaged else piece
+            stored = at_rest(kept, origin)
+            self._batch.add(stored)
             if self._tail is not None:
-                lane.tail_pieces.append(kept)
+                lane.tail_pieces.append((position, stored))
 
-    def _held(self, packs: HeldPacks, file: FileState, start: int, end: int) -> bytes | None:
+    def _held(self, file: FileState, start: int, end: int) -> bytes | None:
         """Return held bytes, from the batches in memory and from the packs."""
+        batches = [batch for batch in (self._batch, self._sealed) if batch is not None]
         parts: list[bytes] = []
         at = start
         while at < end:
-            batches = [batch for batch in (self._batch, self._sealed) if batch is not None]
             part = next((found for batch in batches if (found := batch.bytes_at(file.file_id, at, end))), b"")
             if not part:
                 stop = min((r.end for r in file.ranges if r.start <= at < r.end and r.pack), default=at)
-                part = held_or_none(packs, file, at, min(stop, end)) or b""
+                part = held_or_none(self._packs, file, at, min(stop, end)) or b""
             if not part:
                 return None
             parts.append(part)
@@ -351,14 +322,18 @@ class Archiver:
     # -- the tail --------------------------------------------------------------------------------------------
 
     def _publish_tail(self) -> None:
+        """Publish what came since; far behind the writers, leave to the next commit what it will show as soon."""
         assert self._tail is not None
+        recent = self._clock.now_unix_nano() - TAIL_BEHIND_NS
         for where, lane in self._lanes.items():
-            if not lane.tail_pieces:
-                lane.tail_start = lane.reached.next
+            newest = lane.tail_pieces[-1][1].piece.chunk.observed_time_unix_nano if lane.tail_pieces else 0
+            if self._behind and newest < recent:
                 continue
-            rows, states, _ = build_rows(lane.tail_pieces, lane.tail_states)
-            lane.tail_states.update(states)
-            self._tail.publish(where, lane.tail_start, lane.reached.next, rows)
+            for end, pieces in _segments(lane):
+                rows, states, _ = build_rows([piece.open() for piece in pieces], lane.tail_states)
+                carry(lane.tail_states, states.items())
+                self._tail.publish(where, lane.tail_start, end, rows)
+                lane.tail_start = end
             lane.tail_pieces = []
             lane.tail_start = lane.reached.next
 
@@ -385,13 +360,13 @@ class Archiver:
         self._committing, self._sealed = None, None
 
     async def _commit(self, batch: Batch) -> _Committed:
-        with tempfile.TemporaryDirectory(dir=self._scratch, prefix="packs-") as folder:
+        with tempfile.TemporaryDirectory(dir=self._scratch, prefix="packs-", ignore_cleanup_errors=True) as folder:
             built, states = await asyncio.to_thread(self._build, batch, Path(folder))
-            adds = [await self._patiently("archive", partial(asyncio.to_thread, self._put, pack)) for pack in built]
-        settled = {where: _settle(files, states, adds, built) for where, files in batch.files.items()}
+            adds = [await self._put(partial(put_pack, self._archive, pack)) for pack in built]
+        settled = {where: settle(files, states, adds, built) for where, files in batch.files.items()}
         stored = [
-            await self._patiently(
-                "archive", partial(asyncio.to_thread, self._put_frontier, where, batch.reached[where], files)
+            await self._put(
+                partial(put_frontier, self._archive, where, self._lanes[where], batch.reached[where], files)
             )
             for where, files in settled.items()
         ]
@@ -423,71 +398,8 @@ class Archiver:
             after.update(builder.states)
         return built, after
 
-    def _put(self, pack: BuiltPack) -> AddedPack:
-        told = pack.manifest
-        ref = self._archive.put_file("evidence", told.path, str(pack.file))
-        content = manifest.encode(told)
-        beside = self._archive.put("evidence", manifest.path_of(told.path), content)
-        return AddedPack(
-            path=told.path,
-            version_id=ref.version_id,
-            sha256=told.sha256,
-            size=told.size,
-            rows=told.rows,
-            raw_bytes=told.raw_bytes,
-            retention_class=told.retention_class,
-            day=told.day,
-            time_min_unix_nano=told.time_min_unix_nano,
-            time_max_unix_nano=told.time_max_unix_nano,
-            observed_min_unix_nano=told.observed_min_unix_nano,
-            observed_max_unix_nano=told.observed_max_unix_nano,
-            manifest_path=beside.path,
-            manifest_version_id=beside.version_id,
-            manifest_sha256=manifest.sha256(content),
-        )
-
-    def _put_frontier(self, where: Partition, reached: Reached, files: Mapping[str, FileState]) -> _FrontierPut:
-        lane = self._lanes[where]
-        pages, kept, ids = lane.pages, dict(files), list[str]()
-        new_pages: tuple[PageRef, ...] = ()
-        if moved := frontier.overflow(kept):
-            content = frontier.encode_page(moved)
-            sha256 = frontier.digest(content)
-            ref = self._archive.put("work", frontier.path_of(sha256), content)
-            ids = [file.file_id for file in moved]
-            page = Page(
-                path=ref.path,
-                version_id=ref.version_id,
-                sha256=sha256,
-                file_id_min=min(ids),
-                file_id_max=max(ids),
-                files=len(ids),
-            )
-            pages = (*pages, page)
-            new_pages = (PageRef(path=ref.path, version_id=ref.version_id),)
-            for file_id in ids:
-                del kept[file_id]
-        document = Frontier(
-            topic=where.topic,
-            partition=where.number,
-            incarnation=lane.incarnation,
-            next=reached.next,
-            record_sha256=reached.record_sha256,
-            files=tuple(kept[file_id] for file_id in sorted(kept)),
-            pages=pages,
-        )
-        content = frontier.encode(document)
-        sha256 = frontier.digest(content)
-        ref = self._archive.put("work", frontier.path_of(sha256), content)
-        txn = Txn(
-            topic=where.topic,
-            partition=where.number,
-            incarnation=lane.incarnation,
-            next=reached.next,
-            frontier=FrontierRef(path=ref.path, version_id=ref.version_id, sha256=sha256, new_pages=new_pages),
-            follows=lane.follows,
-        )
-        return _FrontierPut(txn=txn, pages=pages, moved=tuple(ids))
+    async def _put(self, call: Callable[[], T]) -> T:
+        return await self._patiently("archive", partial(asyncio.to_thread, call))
 
     async def _append(self, txns: tuple[Txn, ...], adds: tuple[AddedPack, ...]) -> Commit:
         """Win a number, or find that the batch is another archiver's (J1, J2)."""
@@ -505,14 +417,14 @@ class Archiver:
             self._telemetry.emit(CommitLost(commit=commit.n, winner="an earlier commit"))
             raise BatchLostError("another archiver moved the same partition before", commit=commit.n)
         for _ in range(COMMIT_ATTEMPTS_MAX):
-            outcome = await self._patiently("archive", partial(asyncio.to_thread, self.journal.try_append, commit))
+            outcome = await self._put(partial(self.journal.try_append, commit))
             if not isinstance(outcome, Lost):
                 return outcome.commit
             if journal.after_loss(commit, outcome.winner) is Verdict.REBUILD:
                 self._telemetry.emit(CommitLost(commit=commit.n, winner=outcome.winner.actor))
                 raise BatchLostError("another archiver moved the same partition", commit=outcome.winner.n)
             commit = replace(commit, n=outcome.winner.n + 1)
-        raise TransientError("lost too many numbers in a row", attempts=COMMIT_ATTEMPTS_MAX)
+        raise BatchLostError("lost too many numbers in a row", attempts=COMMIT_ATTEMPTS_MAX)
 
     def _adopt(self, done: _Committed) -> None:
         """Carry what the commit settled over to the entries, which went on moving meanwhile.
@@ -524,22 +436,15 @@ class Archiver:
             lane = self._lanes[where]
             lane.pages = put.pages
             lane.follows = put.txn.frontier.sha256
+            live_files = lane.admission.files
             for file_id, settled in done.files[where].items():
-                live, sealed = lane.admission.files.get(file_id), done.batch.files[where][file_id]
-                if live is None or settled is sealed:
-                    continue
+                live, sealed = live_files[file_id], done.batch.files[where][file_id]
                 if live is sealed and file_id in put.moved:
-                    del lane.admission.files[file_id]
-                else:
-                    lane.admission.files[file_id] = _carried(live, settled)
-                if settled.closed:
-                    lane.pack_states.pop(file_id, None)
-                    lane.tail_states.pop(file_id, None)
-                elif file_id in done.states:
-                    lane.pack_states[file_id] = done.states[file_id]
-            for file_id in put.moved:
-                if lane.admission.files.get(file_id) is done.batch.files[where].get(file_id):
-                    lane.admission.files.pop(file_id, None)
+                    del live_files[file_id]
+                elif settled is not sealed:
+                    live_files[file_id] = carried(live, settled)
+            lane.carry((file_id, state) for file_id, state in done.states.items() if file_id in done.files[where])
+            lane.committed(put.txn.next)
             if self._tail is not None:
                 self._tail.forget(where, put.txn.next)
 
@@ -557,48 +462,18 @@ class Archiver:
                 wait_ns = min(wait_ns * 2, _RETRY_NS_MAX)
 
 
-def _carried(live: FileState, settled: FileState) -> FileState:
-    """Return the live entry with what only a commit can know."""
-    return msgspec.structs.replace(
-        live,
-        ranges=settled.ranges,
-        at_line=settled.at_line,
-        cut_iostream=settled.cut_iostream,
-        cut_time_unix_nano=settled.cut_time_unix_nano,
-        open_joins=settled.open_joins,
-    )
-
-
-def _settle(
-    files: Mapping[str, FileState],
-    states: Mapping[str, LineState],
-    adds: list[AddedPack],
-    built: list[BuiltPack],
-) -> dict[str, FileState]:
-    """Return the frontier's entries with the new packs' ranges and with how their lines stand."""
-    ranges: dict[str, list[HeldRange]] = {}
-    for pack, done in zip(adds, built, strict=True):
-        for listed in done.manifest.files:
-            ranges.setdefault(listed.file_id, []).extend(
-                HeldRange(start=held.start, end=held.end, pack=pack.path) for held in listed.ranges
-            )
-    settled = dict(files)
-    for file_id, file in files.items():
-        moved = ranges.get(file_id)
-        state = states.get(file_id)
-        if moved is None and state is None:
-            continue
-        with_ranges = frontier.settle(file, moved or ())
-        if state is not None:
-            with_ranges = msgspec.structs.replace(
-                with_ranges,
-                at_line=state.at_line,
-                cut_iostream=state.cut_iostream,
-                cut_time_unix_nano=state.cut_time_unix_nano,
-                open_joins=tuple(
-                    OpenJoin(iostream=part.iostream, first_offset=part.first_offset, last_offset=part.part_offsets[-1])
-                    for part in state.open_parts
-                ),
-            )
-        settled[file_id] = with_ranges
-    return settled
+def _segments(lane: Lane) -> Iterator[tuple[int, list[StoredPiece]]]:
+    """Yield what waits for the tail in segments: the position behind each, and its pieces."""
+    pieces: list[StoredPiece] = []
+    size = end = 0
+    for position, group in groupby(lane.tail_pieces, key=itemgetter(0)):
+        own = [piece for _, piece in group]
+        own_size = sum(piece.length for piece in own)
+        if pieces and size + own_size > TAIL_SEGMENT_RAW_BYTES:
+            yield end, pieces
+            pieces, size = [], 0
+        pieces += own
+        size += own_size
+        end = position + 1
+    if pieces:
+        yield end, pieces

@@ -5,8 +5,9 @@ Large pieces stay compressed as they came from the bus, so that memory does not 
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -26,6 +27,11 @@ class StoredPiece:
     origin: HeldChunk | None = None
     """The chunk, still compressed, that holds the piece's bytes."""
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that it takes, about."""
+        return len(self.origin.block) if self.origin is not None else self.length
+
     def open(self) -> Piece:
         """Return the piece with its bytes."""
         if self.origin is None:
@@ -33,7 +39,7 @@ class StoredPiece:
         start = self.piece.chunk.offset_start - self.origin.offset_start
         payload = self.origin.open().payload[start : start + self.length]
         chunk = msgspec.structs.replace(self.piece.chunk, payload=payload)
-        return Piece(chunk=chunk, row_flags=self.piece.row_flags, retention_class=self.piece.retention_class)
+        return replace(self.piece, chunk=chunk)
 
 
 def at_rest(piece: Piece, origin: HeldChunk | None) -> StoredPiece:
@@ -42,8 +48,7 @@ def at_rest(piece: Piece, origin: HeldChunk | None) -> StoredPiece:
     if origin is None:
         return StoredPiece(piece=piece, length=length)
     light = msgspec.structs.replace(piece.chunk, payload=b"")
-    kept = Piece(chunk=light, row_flags=piece.row_flags, retention_class=piece.retention_class)
-    return StoredPiece(piece=kept, length=length, origin=origin)
+    return StoredPiece(piece=replace(piece, chunk=light), length=length, origin=origin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,25 +66,34 @@ class Batch:
     started_monotonic_nano: int
     pieces: list[StoredPiece] = field(default_factory=list)
     raw_bytes: int = 0
+    held_bytes: int = 0
+    """Bytes of memory that the pieces take, about."""
     reached: dict[Partition, Reached] = field(default_factory=dict)
     files: dict[Partition, Mapping[str, FileState]] = field(default_factory=dict)
     """The frontier's entries at the end of the batch; set when it is sealed."""
-    _by_file: dict[str, list[int]] = field(default_factory=dict)
+    _places: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """(offset, index of the piece) by file, in order."""
 
     def add(self, stored: StoredPiece) -> None:
         """Append a piece."""
-        self._by_file.setdefault(stored.piece.chunk.file.file_id, []).append(len(self.pieces))
+        chunk = stored.piece.chunk
+        if stored.length:
+            insort(self._places.setdefault(chunk.file.file_id, []), (chunk.offset_start, len(self.pieces)))
         self.pieces.append(stored)
         self.raw_bytes += stored.length
+        self.held_bytes += stored.held_bytes
 
     def bytes_at(self, file_id: str, offset: int, end: int) -> bytes:
         """Return bytes of a file from ``offset`` up to ``end`` or the piece's own end; b'' where it has none there."""
-        for index in self._by_file.get(file_id, ()):
-            stored = self.pieces[index]
-            start = stored.piece.chunk.offset_start
-            if start <= offset < start + stored.length:
-                return stored.open().chunk.payload[offset - start : end - start]
-        return b""
+        places = self._places.get(file_id, [])
+        at = bisect_right(places, (offset, len(self.pieces))) - 1
+        if at < 0:
+            return b""
+        start, index = places[at]
+        stored = self.pieces[index]
+        if offset >= start + stored.length:
+            return b""
+        return stored.open().chunk.payload[offset - start : end - start]
 
     def by_source(self) -> Iterator[tuple[str, Iterator[Piece]]]:
         """Yield (retention class, pieces), the pieces ordered by source and, within it, as they came."""

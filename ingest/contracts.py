@@ -49,6 +49,8 @@ class Piece:
     row_flags: int = 0
     """RowFlags that admission decided (EARLY, FORKED, IMPORTED, RESENT, SHADOW)."""
     retention_class: str = ""
+    ends_joins: bool = False
+    """The file ends here, or what follows is held already and stands for itself: open joins close behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import msgspec
 
 from ashiato.adapters.archive import ArchiveSettings
 from ashiato.adapters.bus import BusSettings
+from ashiato.adapters.opensearch_client import OpenSearchSettings
 from ashiato.core.limits import COMMIT_AGE_NS, COMMIT_RAW_BYTES, MIB, PACK_RAW_BYTES_MAX
 
 
@@ -16,6 +17,8 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     bus: BusSettings
     archive: ArchiveSettings
+    opensearch: OpenSearchSettings | None = None
+    """Where the indexing consumer writes; the archiving one never asks."""
     scratch_dir: str
     """Where packs are written and read back before they are put."""
     tail_dir: str = ""
@@ -26,5 +29,7 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A commit is made at this many raw bytes ..."""
     commit_age_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = COMMIT_AGE_NS / 1e9
     """... or at this age, whichever is first."""
+    stop_grace_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 15.0
+    """At shutdown, what was admitted is committed within this time; what is not stays on the bus."""
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     """Port of /metrics on loopback; 0 serves none."""

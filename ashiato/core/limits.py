@@ -53,6 +53,15 @@ TAIL_SEGMENT_AGE_NS = 500_000_000
 BEAT_INTERVAL_NS = 30_000_000_000
 """A ledger beat is written this often, empty or not: silence is evidence too."""
 
+TAIL_SEGMENT_RAW_BYTES = 8 * MIB
+"""Raw bytes in one tail segment, about: its rows stand in memory at once."""
+
+TAIL_BEHIND_NS = 2_000_000_000
+"""Where the bus has more to read, what a node read before this long is left to the next commit (2 s)."""
+
+BATCH_HELD_BYTES_MAX = 64 * MIB
+"""Memory that admitted bytes may take, compressed where they came so; a commit is made early where it is reached."""
+
 FRONTIER_ACTIVE_FILES_MAX = 4096
 """Closed files beyond this move from the frontier to content-addressed pages."""
 

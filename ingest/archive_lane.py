@@ -1,0 +1,163 @@
+"""One partition as the archiver reads it, and where it starts in it (J3, J4, J5).
+
+Bus positions are the journal's business alone: a lane begins at the ``txn`` of the newest commit, with the frontier
+that the commit names. Where the log is not the one that was read, it begins anew at the log's start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from ashiato.adapters.journal import Journal
+from ashiato.adapters.telemetry import Telemetry
+from ashiato.core import frontier
+from ashiato.core.frontier import FileState, Frontier, Page
+from ashiato.core.journal import FrontierRef
+from ashiato.core.ports import ArchiveReader, BusReader, Partition
+from ingest.admission import Admission
+from ingest.batch import Reached, StoredPiece
+from ingest.contracts import LineState
+from ingest.events import IncarnationBegun
+from ingest.held import HeldPacks
+from ingest.rows import reopen
+
+_PAGES_KEPT: Final = 8
+
+
+@dataclass(slots=True, kw_only=True)
+class Lane:
+    """Where a partition is read, what is held of its files, and how their lines stand in the packs and in the tail."""
+
+    incarnation: str
+    follows: str
+    """SHA-256 of the frontier that the next one is built on (J3), '' for the partition's first."""
+    reached: Reached
+    admission: Admission
+    pages: tuple[Page, ...] = ()
+    pack_states: dict[str, LineState] = field(default_factory=dict)
+    """Behind the newest commit. A file without an entry stands at the start of a line, with nothing open."""
+    tail_states: dict[str, LineState] = field(default_factory=dict)
+    """Behind what was published."""
+    tail_start: int = 0
+    """The position below which everything is published or committed."""
+    tail_pieces: list[tuple[int, StoredPiece]] = field(default_factory=list)
+    """(position, piece) from ``tail_start`` on."""
+
+    def carry(self, states: Iterable[tuple[str, LineState]]) -> None:
+        """Take over how lines stand behind a commit."""
+        carry(self.pack_states, states)
+
+    def committed(self, next_position: int) -> None:
+        """Let go of what waited for the tail and is in a pack now."""
+        if self.tail_start < next_position:
+            self.tail_pieces = [(at, piece) for at, piece in self.tail_pieces if at >= next_position]
+            self.tail_states = dict(self.pack_states)
+            self.tail_start = next_position
+
+
+def carry(into: dict[str, LineState], states: Iterable[tuple[str, LineState]]) -> None:
+    """Keep how the lines of each file stand; the state in which every file begins needs no entry."""
+    for file_id, state in states:
+        if state == LineState():
+            into.pop(file_id, None)
+        else:
+            into[file_id] = state
+
+
+class LaneStarts:
+    """Makes lanes from the journal, the archive's frontiers, and the bus's bounds."""
+
+    def __init__(self, *, reader: BusReader, archive: ArchiveReader, journal: Journal, telemetry: Telemetry) -> None:
+        self._reader = reader
+        self._archive = archive
+        self._journal = journal
+        self._telemetry = telemetry
+        self._files_of_page: OrderedDict[str, dict[str, FileState]] = OrderedDict()
+
+    async def lane(self, where: Partition, bus_id: str) -> Lane:
+        """Return a partition's lane behind the newest commit.
+
+        Raises:
+            TransientError: the bus or the archive does not answer. NotHeldError, EvidenceError: a frontier is gone or
+                is not what its commit names.
+
+        """
+        state = self._journal.state
+        txn = state.positions.get(where)
+        start, _ = await self._reader.bounds(where)
+        if txn is None:
+            return self._new(f"{bus_id}#0", "", Reached(next=start, record_sha256=""), None)
+        known = await asyncio.to_thread(self._frontier_at, txn.frontier)
+        if state.incarnation_of(where, bus_id) == txn.incarnation and await self._same_log(where, known):
+            reached = Reached(next=txn.next, record_sha256=known.record_sha256)
+            lane = self._new(txn.incarnation, txn.frontier.sha256, reached, known)
+        else:
+            reached = Reached(next=start, record_sha256="")
+            lane = self._new(state.next_incarnation(where, bus_id), txn.frontier.sha256, reached, known)
+            topic, number = where
+            self._telemetry.emit(
+                IncarnationBegun(topic=topic, partition=number, incarnation=lane.incarnation, position=start)
+            )
+        await asyncio.to_thread(self._reopen_lines, lane)
+        return lane
+
+    def _new(self, incarnation: str, follows: str, reached: Reached, known: Frontier | None) -> Lane:
+        files = {file.file_id: file for file in known.files} if known is not None else {}
+        lane = Lane(
+            incarnation=incarnation,
+            follows=follows,
+            reached=reached,
+            admission=Admission(files=files, find=lambda _: None),
+            pages=known.pages if known is not None else (),
+            tail_start=reached.next,
+        )
+        # Pages are looked up in the lane, which learns of new ones with each commit.
+        lane.admission.find = lambda file_id: self._find_in_pages(lane.pages, file_id)
+        return lane
+
+    async def _same_log(self, where: Partition, known: Frontier) -> bool:
+        """Whether the record before the committed position is the one that was read (J5); missing is different."""
+        if not known.record_sha256:
+            return True
+        record = await self._reader.read_one(where, known.next - 1)
+        return record is not None and hashlib.sha256(record.value).hexdigest() == known.record_sha256
+
+    def _frontier_at(self, ref: FrontierRef) -> Frontier:
+        content, _ = self._archive.get("work", ref.path, ref.version_id)
+        return frontier.decode(content, ref.sha256)
+
+    def _find_in_pages(self, pages: tuple[Page, ...], file_id: str) -> FileState | None:
+        for page in reversed(pages):
+            if page.file_id_min <= file_id <= page.file_id_max:
+                found = self._page(page).get(file_id)
+                if found is not None:
+                    return found
+        return None
+
+    def _page(self, page: Page) -> dict[str, FileState]:
+        files = self._files_of_page.get(page.sha256)
+        if files is None:
+            content, _ = self._archive.get("work", page.path, page.version_id)
+            files = {file.file_id: file for file in frontier.decode_page(content, page.sha256)}
+            self._files_of_page[page.sha256] = files
+            if len(self._files_of_page) > _PAGES_KEPT:
+                self._files_of_page.popitem(last=False)
+        return files
+
+    def _reopen_lines(self, lane: Lane) -> None:
+        """Rebuild how the lines of each file stood: frontier entries carry no payload, the packs do."""
+        packs = HeldPacks(self._archive, self._journal.state)
+        for file in lane.admission.files.values():
+            state = LineState(
+                at_line=file.at_line, cut_iostream=file.cut_iostream, cut_time_unix_nano=file.cut_time_unix_nano
+            )
+            if file.open_joins:
+                rows = packs.rows_of(file, min(join.first_offset for join in file.open_joins))
+                state = replace(state, open_parts=reopen(file.file_id, rows).open_parts)
+            carry(lane.pack_states, [(file.file_id, state)])
+        lane.tail_states = dict(lane.pack_states)
