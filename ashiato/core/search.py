@@ -23,14 +23,19 @@ class Leg:
     positions: Mapping[Partition, int] = field(default_factory=dict)
     """What the place had seen of the bus: next positions; {} where it does not know."""
     findings: tuple[str, ...] = ()
+    expired: tuple[str, ...] = ()
+    """Paths of packs that were removed while they were searched (Q2): not in the rows, or not whole."""
+    unreadable: tuple[str, ...] = ()
+    """Paths of packs that should be there and could not be read: each is a finding too."""
 
 
 class IndexReader(Protocol):
     """A place that can be searched."""
 
     async def search(self, query: Query) -> Leg:
-        """Return what matches. Raises TransientError where the place cannot be asked, RejectedError for a query
-        that cannot be evaluated.
+        """Return what matches.
+
+        Raises TransientError where the place cannot be asked, RejectedError for a query that cannot be evaluated.
         """
         ...
 

@@ -1,0 +1,266 @@
+"""The archive and the tail as an index: packs searched in place, newest first, reading only what can match.
+
+A search takes a snapshot (Q1): the tail is listed and mapped, then the journal is read, so a row is in one or in both
+and never in none. What no pack, row group or column can add is not read (Q3); memory holds one row group and the
+rows kept so far. DuckDB has no part in it: what matches is decided by the one predicate over Arrow tables, which
+pyarrow reads by row group and column already, and pruning by the manifests leaves an engine nothing to plan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import heapq
+import itertools
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from ashiato.adapters.journal import Journal
+from ashiato.adapters.pack_reader import OpenPacks, PackReader
+from ashiato.adapters.tail_folder import TailSegment, VanishedError, read_tail
+from ashiato.core.errors import EvidenceError, NotHeldError, TransientError
+from ashiato.core.journal import AddedPack, JournalState
+from ashiato.core.manifest import RowGroup
+from ashiato.core.ports import ArchiveReader, Partition
+from ashiato.core.predicate import compile_query, select
+from ashiato.core.pruning import overlaps, row_groups_of
+from ashiato.core.query import Query
+from ashiato.core.search import Leg
+from ashiato.core.table import SCHEMA, empty, in_order, order_times, uids, without_doubles
+
+SNAPSHOT_ATTEMPTS_MAX: Final = 50
+"""Snapshots begun again in a row because a segment vanished: commits are minutes apart, so one is usual."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What there was at one moment."""
+
+    state: JournalState
+    """The journal's fold; nobody changes it any more."""
+    segments: tuple[TailSegment, ...]
+
+    @property
+    def positions(self) -> Mapping[Partition, int]:
+        """Next positions: all that lies below them is in the packs or in the tail."""
+        positions = {where: txn.next for where, txn in self.state.positions.items()}
+        for segment in self.segments:
+            if not segment.damaged and segment.start <= positions.get(segment.where, segment.start):
+                positions[segment.where] = max(segment.end, positions.get(segment.where, 0))
+        return positions
+
+
+class PackIndex:
+    """Searches packs, and the tail segments of ``tail`` where there are any."""
+
+    def __init__(self, archive: ArchiveReader, *, tail: Path | None = None) -> None:
+        self._journal = Journal(archive)
+        self._reader = PackReader(archive)
+        self._tail = tail
+        self._lock = threading.Lock()
+
+    async def search(self, query: Query) -> Leg:
+        """Return the rows that match, in the query's order, cut to its limit.
+
+        Raises:
+            RejectedError: the query cannot be evaluated.
+            TransientError: the archive does not answer.
+            EvidenceError: the journal has a hole, or a commit cannot be read.
+
+        """
+        select(query, empty())
+        return await self.search_in(await self.snapshot(), query)
+
+    async def snapshot(self) -> Snapshot:
+        """Return what there is now. Raises as :meth:`search`."""
+        return await asyncio.to_thread(self._snapshot)
+
+    async def search_in(self, snapshot: Snapshot, query: Query) -> Leg:
+        """As :meth:`search`, in a snapshot taken before."""
+        select(query, empty())
+        return await asyncio.to_thread(lambda: _Search(self, self._reader, snapshot, query).run())
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    def refresh(self) -> JournalState:
+        """Return the journal's newest fold, a copy of its own."""
+        with self._lock:
+            state = self._journal.refresh()
+            return replace(state, **{part.name: copy.copy(getattr(state, part.name)) for part in fields(state)})
+
+    def _snapshot(self) -> Snapshot:
+        for _ in range(SNAPSHOT_ATTEMPTS_MAX):
+            try:
+                segments = read_tail(self._tail) if self._tail is not None else ()
+            except VanishedError:
+                # (Q1) committed since it was listed: the journal that is read next would be the wrong one for it
+                continue
+            return Snapshot(state=self.refresh(), segments=segments)
+        raise TransientError("the tail changes faster than it can be read", attempts=SNAPSHOT_ATTEMPTS_MAX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A pack, or one row group of it, that may hold matches."""
+
+    pack: AddedPack
+    row_group: int | None
+    time_min_unix_nano: int
+    time_max_unix_nano: int
+
+
+def _candidate(pack: AddedPack, row_group: int | None, bounds: AddedPack | RowGroup) -> _Candidate:
+    return _Candidate(
+        pack=pack, row_group=row_group, time_min_unix_nano=bounds.time_min_unix_nano,
+        time_max_unix_nano=bounds.time_max_unix_nano,
+    )  # fmt: skip
+
+
+class _Search:
+    """One search; runs in one thread."""
+
+    def __init__(self, index: PackIndex, reader: PackReader, snapshot: Snapshot, query: Query) -> None:
+        self._index = index
+        self._reader = reader
+        self._snapshot = snapshot
+        self._query = query
+        self._test = compile_query(query)
+        self._first = sorted(self._test.columns)
+        self._rest = [name for name in SCHEMA.names if name not in self._test.columns]
+        self._best = _Best(query)
+        self._open = OpenPacks(reader)
+        self._findings: list[str] = []
+        self._expired: dict[str, None] = {}
+        self._unreadable: dict[str, None] = {}
+
+    def run(self) -> Leg:
+        try:
+            self._tail()
+            self._packs()
+        finally:
+            self._open.close()
+        rows, cut = self._best.taken()
+        return Leg(
+            rows=rows, cut=cut, positions=self._snapshot.positions, findings=tuple(self._findings),
+            expired=tuple(self._expired), unreadable=tuple(self._unreadable),
+        )  # fmt: skip
+
+    def _tail(self) -> None:
+        matching = []
+        for segment in self._snapshot.segments:
+            if segment.damaged:
+                self._findings.append(f"tail segment {segment.name} cannot be read; its rows come with the next commit")
+            else:
+                matching.append(segment.rows.filter(pa.array(self._test.evaluate(segment.rows))))
+        if matching:
+            self._best.begin(without_doubles(pa.concat_tables(matching)))
+
+    def _packs(self) -> None:
+        """Take candidates, the most promising first, until no other can add to what is kept."""
+        heap: list[tuple[int, int, _Candidate]] = []
+        numbers = itertools.count()
+
+        def push(candidates: Iterator[_Candidate]) -> None:
+            for candidate in candidates:
+                heapq.heappush(heap, (self._best.key(candidate), next(numbers), candidate))
+
+        push(self._all_packs())
+        while heap and self._best.may_take(heap[0][0]):
+            candidate = heapq.heappop(heap)[2]
+            if candidate.pack.path in self._expired or candidate.pack.path in self._unreadable:
+                continue
+            try:
+                if candidate.row_group is None:
+                    push(self._row_groups(candidate.pack))
+                else:
+                    self._read(candidate.pack, candidate.row_group)
+            except NotHeldError:
+                self._gone(candidate.pack)
+            except EvidenceError as error:
+                self._unreadable[candidate.pack.path] = None
+                self._findings.append(f"pack {candidate.pack.path} cannot be read: {error.message}")
+
+    def _all_packs(self) -> Iterator[_Candidate]:
+        for pack in self._snapshot.state.packs.values():
+            if overlaps(self._query, pack.time_min_unix_nano, pack.time_max_unix_nano):
+                yield _candidate(pack, None, pack)
+
+    def _row_groups(self, pack: AddedPack) -> Iterator[_Candidate]:
+        try:
+            manifest = self._reader.manifest_of(pack)
+        except (NotHeldError, EvidenceError) as error:
+            # Without its manifest a pack is searched whole, if it is there itself.
+            numbers = range(self._open.get(pack).row_groups)
+            self._findings.append(f"manifest of pack {pack.path} cannot be read: {error.message}")
+            yield from (_candidate(pack, number, pack) for number in numbers)
+            return
+        for number in row_groups_of(self._query, manifest):
+            yield _candidate(pack, number, manifest.row_groups[number])
+
+    def _read(self, pack: AddedPack, row_group: int) -> None:
+        """Read what the predicate looks at, and the other columns only where something matches."""
+        opened = self._open.get(pack)
+        seen = opened.read(row_group, self._first)
+        marks = self._test.evaluate(seen)
+        if not marks.any():
+            return
+        marked = pa.array(marks)
+        parts = {name: seen[name].filter(marked) for name in self._first}
+        if self._rest:
+            others = opened.read(row_group, self._rest)
+            parts |= {name: others[name].filter(marked) for name in self._rest}
+        self._best.add(pa.table([parts[name] for name in SCHEMA.names], schema=SCHEMA))
+
+    def _gone(self, pack: AddedPack) -> None:
+        """(Q2) a pack that is not there was removed since the snapshot, or is missing."""
+        if pack.path not in self._index.refresh().packs:
+            self._expired[pack.path] = None
+            return
+        self._unreadable[pack.path] = None
+        self._findings.append(f"pack {pack.path} is missing from the archive, and no commit removed it")
+
+
+class _Best:
+    """The rows that would be answered if no others came, one more than the limit, each uid once."""
+
+    def __init__(self, query: Query) -> None:
+        self._wanted = query.limit + 1
+        self._newest_first = query.order == "newest_first"
+        self._kept = empty()
+        self._tail_uids: frozenset[str] = frozenset()
+
+    def begin(self, rows: pa.Table) -> None:
+        """Take the tail's rows, which packs may hold again."""
+        self._tail_uids = frozenset(uids(rows))
+        self._kept = self._cut(rows)
+
+    def add(self, rows: pa.Table) -> None:
+        """Take a row group's rows."""
+        if self._tail_uids:
+            rows = rows.filter(pa.array([uid not in self._tail_uids for uid in uids(rows)], pa.bool_()))
+        self._kept = self._cut(pa.concat_tables([self._kept, self._cut(rows)]))
+
+    def key(self, candidate: _Candidate) -> int:
+        """Return what sorts candidates: the lower, the earlier in the answer its best row may stand."""
+        return -candidate.time_max_unix_nano if self._newest_first else candidate.time_min_unix_nano
+
+    def may_take(self, key: int) -> bool:
+        """Tell whether a candidate of this key can hold a row that would be kept."""
+        if self._kept.num_rows < self._wanted:
+            return True
+        worst = int(str(order_times(self._kept.slice(self._wanted - 1))[0].as_py()))
+        return key <= (-worst if self._newest_first else worst)
+
+    def taken(self) -> tuple[pa.Table, bool]:
+        """Return the answer's rows, and whether there are more."""
+        distinct = without_doubles(self._kept)
+        return distinct.slice(0, self._wanted - 1), distinct.num_rows >= self._wanted
+
+    def _cut(self, rows: pa.Table) -> pa.Table:
+        return in_order(rows, newest_first=self._newest_first, limit=self._wanted)

@@ -1,0 +1,67 @@
+"""The tail as readers see it: Arrow segments of rows that no commit holds yet.
+
+They are named ``<topic>-<partition>-<from>-<to>.arrow``, mapped into memory, and stay readable when their files are
+removed. A segment that vanishes between the listing and the opening was committed: the caller starts again (Q1).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from ashiato.core.ports import Partition
+from ashiato.core.table import conform, empty
+
+_NAME: Final = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)-(?P<start>\d+)-(?P<end>\d+)\.arrow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TailSegment:
+    """Rows of the positions ``[start, end)`` of one partition."""
+
+    name: str
+    where: Partition
+    start: int
+    end: int
+    rows: pa.Table
+    damaged: bool = False
+    """The file is not whole, as after a power cut: its rows are still on the bus, and not here."""
+
+
+class VanishedError(Exception):
+    """A listed segment is gone."""
+
+
+def read_tail(folder: Path) -> tuple[TailSegment, ...]:
+    """Return every segment in order of partition and position; none where there is no folder.
+
+    Raises:
+        VanishedError: a segment was removed meanwhile.
+
+    """
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return ()
+    found = [_segment(folder / name, match) for name in names if (match := _NAME.fullmatch(name))]
+    return tuple(sorted(found, key=lambda segment: (segment.where, segment.start, segment.end)))
+
+
+def _segment(path: Path, match: re.Match[str]) -> TailSegment:
+    rows, damaged = empty(), False
+    try:
+        # What is mapped outlives both the file's name and this handle.
+        with pa.memory_map(str(path)) as source:
+            rows = conform(pa.ipc.open_file(source).read_all())
+    except FileNotFoundError as error:
+        raise VanishedError(path.name) from error
+    except (pa.ArrowInvalid, OSError, KeyError):
+        damaged = True
+    return TailSegment(
+        name=path.name, where=Partition(match["topic"], int(match["partition"])), start=int(match["start"]),
+        end=int(match["end"]), rows=rows, damaged=damaged,
+    )  # fmt: skip

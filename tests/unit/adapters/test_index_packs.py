@@ -1,0 +1,296 @@
+"""Packs and tail as an index: what is read, and what is said of what could not be."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from ashiato.adapters.archive_directory import DirectoryGovernor, DirectoryReader
+from ashiato.adapters.bus_memory import MemoryBroker
+from ashiato.adapters.clock import FixedClock
+from ashiato.adapters.index_packs import PackIndex
+from ashiato.adapters.journal import JournalWriter, new_act_id
+from ashiato.adapters.tail_folder import read_tail
+from ashiato.core.errors import RejectedError, TransientError
+from ashiato.core.journal import AddedPack, Commit, JournalState, RemovedPack
+from ashiato.core.ports import ObjectRef, Partition
+from ashiato.core.predicate import select
+from ashiato.core.query import All, Query, Regex, Term
+from ashiato.core.table import uids
+from ingest.tail import TailFolder
+from tests.simulation.house import make_topics, send
+from tests.unit.adapters.pack_corpus import (
+    NOON,
+    SECOND,
+    Corpus,
+    CountingArchive,
+    CountingFile,
+    archiver,
+    build,
+    chunk,
+    container,
+)
+
+WEB: Final = Term(field="pod", value="web-1")
+DAYS: Final = ("2026-11-24", "2026-11-25")
+EVERYTHING: Final = 100_000
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return build(tmp_path_factory.mktemp("packs"))
+
+
+@pytest.fixture
+def corpus(built: Corpus, tmp_path: Path) -> Corpus:
+    """A copy that a test may damage."""
+    shutil.copytree(built.root, tmp_path / "archive")
+    shutil.copytree(built.tail, tmp_path / "tail")
+    return Corpus(root=tmp_path / "archive", tail=tmp_path / "tail", rows=built.rows)
+
+
+def packs_of(index: PackIndex, source_kind: str) -> list[AddedPack]:
+    return [pack for pack in index.refresh().packs.values() if pack.retention_class == source_kind]
+
+
+async def test_rows_in_the_tail_and_in_a_pack_are_told_once(corpus: Corpus) -> None:
+    index = PackIndex(corpus.archive, tail=corpus.tail)
+    snapshot = await index.snapshot()
+    # given segments that were committed already, and some that were not
+    assert any(segment.end <= snapshot.state.positions[segment.where].next for segment in snapshot.segments)
+    assert any(segment.end > snapshot.state.positions[segment.where].next for segment in snapshot.segments)
+    # when everything is searched
+    leg = await index.search(Query(limit=EVERYTHING))
+    # then no row is missing, and none is there twice
+    assert sorted(uids(leg.rows)) == sorted(uids(corpus.rows))
+    assert len(set(uids(leg.rows))) == leg.rows.num_rows
+    assert not leg.cut
+
+
+async def test_positions_reach_to_the_end_of_the_tail_and_stop_at_a_hole(corpus: Corpus) -> None:
+    index = PackIndex(corpus.archive, tail=corpus.tail)
+    snapshot = await index.snapshot()
+    ends = {s.where: s.end for s in snapshot.segments}
+    assert snapshot.positions == ends
+    # when the segment between the journal and the newest one is damaged, then what lies behind it does not count
+    where = Partition("ashiato.bulk", 0)
+    committed = snapshot.state.positions[where].next
+    newest = next(s for s in snapshot.segments if s.where == where and s.end > committed)
+    (corpus.tail / newest.name).write_bytes(b"")
+    leg = await index.search(Query(limit=1))
+    assert leg.positions[where] == committed
+    assert newest.name in leg.findings[0]
+
+
+async def test_an_archive_without_a_commit_holds_nothing(tmp_path: Path) -> None:
+    leg = await PackIndex(DirectoryReader(tmp_path / "none"), tail=tmp_path / "neither").search(Query())
+    assert leg.rows.num_rows == 0
+    assert leg.positions == {}
+
+
+class RemovingArchive(DirectoryReader):
+    """Removes a pack, as retention does, between a search's snapshot and its reading."""
+
+    def __init__(self, root: Path, *, committed: bool) -> None:
+        super().__init__(root)
+        self.gone: list[str] = []
+        self._committed = committed
+
+    def open(self, ref: ObjectRef) -> BufferedReader:
+        if not self.gone and "retention_class=container" in ref.path:
+            self.gone.append(ref.path)
+            governor = DirectoryGovernor(self.root)
+            if self._committed:
+                removal = RemovedPack(path=ref.path, version_id=ref.version_id, retention_class="container", day="")
+                JournalWriter(governor).append_checked(lambda state: expiry(state, removal))
+            governor.delete(ref)
+        return super().open(ref)
+
+
+def expiry(state: JournalState, removal: RemovedPack) -> Commit:
+    return Commit(
+        n=state.next_n, act_id=new_act_id(), kind="expire", actor="retention", time_unix_nano=NOON, removes=(removal,)
+    )
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_pack_that_is_gone_was_removed_or_is_missing(corpus: Corpus, *, committed: bool) -> None:
+    query = Query(where=WEB, limit=EVERYTHING)
+    before = await PackIndex(corpus.archive).search(query)
+    archive = RemovingArchive(corpus.root, committed=committed)
+    leg = await PackIndex(archive).search(query)
+    # then the rows of the others are answered, and the one is named for what it is
+    assert 0 < leg.rows.num_rows < before.rows.num_rows
+    assert (leg.expired, leg.unreadable) == ((tuple(archive.gone), ()) if committed else ((), tuple(archive.gone)))
+    assert ["missing" in finding for finding in leg.findings] == ([] if committed else [True])
+
+
+async def test_a_damaged_pack_is_a_finding_and_hides_no_other(corpus: Corpus) -> None:
+    index = PackIndex(corpus.archive)
+    first, second, *_ = packs_of(index, "container")
+    # given one pack with a flipped bit in its first page, and one that is shorter than its commit says
+    path = corpus.root / "evidence" / first.path
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    path = corpus.root / "evidence" / second.path
+    path.write_bytes(path.read_bytes()[:-1])
+    # when they are searched
+    leg = await index.search(Query(limit=EVERYTHING))
+    # then both are named, and all others are in the answer
+    assert set(leg.unreadable) == {first.path, second.path}
+    assert len(leg.findings) == 2
+    assert leg.rows.num_rows > 0
+
+
+async def test_a_pack_without_its_manifest_is_searched_whole(corpus: Corpus) -> None:
+    index = PackIndex(corpus.archive, tail=corpus.tail)
+    first, second, *_ = packs_of(index, "container")
+    (corpus.root / "evidence" / first.manifest_path).unlink()
+    (corpus.root / "evidence" / second.manifest_path).write_bytes(b"{}")
+    leg = await index.search(Query(where=WEB, limit=EVERYTHING))
+    assert leg.rows.equals(select(Query(where=WEB, limit=EVERYTHING), corpus.rows))
+    assert len(leg.findings) == 2
+    assert not leg.unreadable
+
+
+async def test_a_segment_that_vanishes_starts_the_snapshot_again(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a segment that is removed after it was listed
+    listed = sorted(corpus.tail.iterdir())
+    iterdir = Path.iterdir
+    seen = 0
+
+    def listing(folder: Path) -> Iterator[Path]:
+        nonlocal seen
+        names = list(iterdir(folder))
+        if folder == corpus.tail:
+            seen += 1
+            if seen == 1:
+                listed[0].unlink()
+        return iter(names)
+
+    monkeypatch.setattr(Path, "iterdir", listing)
+    snapshot = await PackIndex(corpus.archive, tail=corpus.tail).snapshot()
+    # then the second listing counts
+    assert seen == 2
+    assert len(snapshot.segments) == len(listed) - 1
+
+
+async def test_a_tail_that_never_stands_still_is_given_up(corpus: Corpus) -> None:
+    (corpus.tail / "ashiato.bulk-0-0-1.arrow").symlink_to(corpus.tail / "nothing")
+    with pytest.raises(TransientError):
+        await PackIndex(corpus.archive, tail=corpus.tail).snapshot()
+
+
+async def test_a_snapshot_stays_readable_when_its_segments_are_removed(corpus: Corpus) -> None:
+    index = PackIndex(corpus.archive, tail=corpus.tail)
+    snapshot = await index.snapshot()
+    shutil.rmtree(corpus.tail)
+    leg = await index.search_in(snapshot, Query(limit=EVERYTHING))
+    assert sorted(uids(leg.rows)) == sorted(uids(corpus.rows))
+
+
+async def test_a_query_that_cannot_be_evaluated_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RejectedError):
+        await PackIndex(DirectoryReader(tmp_path)).search(Query(where=Regex(field="", pattern="(")))
+
+
+class FailingArchive(CountingArchive):
+    """A store that stops answering in the middle of a read."""
+
+    def open(self, ref: ObjectRef) -> BufferedReader:
+        file = super().open(ref)
+        assert isinstance(file, CountingFile)
+        file.reads_left = 1
+        return file
+
+
+async def test_a_store_that_stops_answering_is_transient_and_no_damage(corpus: Corpus) -> None:
+    with pytest.raises(TransientError, match="connection lost"):
+        await PackIndex(FailingArchive(corpus.root)).search(Query())
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One commit of 200,000 rows of ten pods, in row groups of the ordinary size."""
+    folder = tmp_path_factory.mktemp("large")
+    asyncio.run(_build_large(folder / "archive"))
+    return folder / "archive"
+
+
+def line_of(*numbers: int) -> str:
+    """Return a line that does not compress well."""
+    return hashlib.sha256(repr(numbers).encode()).hexdigest()
+
+
+async def _build_large(root: Path) -> None:
+    broker, clock = MemoryBroker(bus_id="bus"), FixedClock(unix_nano=NOON)
+    await make_topics(broker)
+    for pod in range(10):
+        source, offset = container(f"pod-{pod}"), 0
+        for part in range(10):
+            lines = [
+                f"{DAYS[pod % 2]}T{pod:02}:{part:02}:{at // 100:02}.{at % 100:09}Z stdout F {line_of(pod, part, at)}\n"
+                for at in range(2000)
+            ]
+            payload = "".join(lines).encode()
+            await send(broker, [chunk(source, f"01J0000000000000000000L{pod:03d}", offset, payload, NOON)])
+            offset += len(payload)
+    await archiver(root, broker, clock).drain()
+
+
+async def test_a_search_reads_only_the_row_groups_that_can_match(large: Path) -> None:
+    archive = CountingArchive(large)
+    index = PackIndex(archive)
+    (pack,) = packs_of(index, "container")
+    manifest = json.loads((large / "evidence" / pack.manifest_path).read_bytes())
+    assert pack.rows == 200_000
+    assert len(manifest["row_groups"]) == 5
+    # when one pod is searched
+    leg = await index.search(Query(where=Term(field="pod", value="pod-3"), limit=EVERYTHING))
+    # then all its rows are found, in a small part of the pack
+    assert leg.rows.num_rows == 20_000
+    assert sum(archive.reads) < pack.size // 2
+
+
+async def test_the_newest_rows_are_found_without_the_older_row_groups(large: Path) -> None:
+    archive = CountingArchive(large)
+    index = PackIndex(archive)
+    (pack,) = packs_of(index, "container")
+    leg = await index.search(Query(where=All(), limit=10))
+    assert leg.cut
+    newest = sum(archive.reads)
+    assert newest < pack.size // 2
+    # and what is before the first row or behind the last is not opened at all
+    archive.opened.clear()
+    for query in (Query(time_end_unix_nano=pack.time_min_unix_nano), Query(time_start_unix_nano=NOON + SECOND)):
+        assert (await index.search(query)).rows.num_rows == 0
+    assert not archive.opened
+
+
+async def test_columns_are_read_only_where_something_matches(large: Path) -> None:
+    archive = CountingArchive(large)
+    index = PackIndex(archive)
+    (pack,) = packs_of(index, "container")
+    leg = await index.search(Query(where=Term(field="user", value="nobody")))
+    assert leg.rows.num_rows == 0
+    assert sum(archive.reads) < pack.size // 4
+
+
+def test_the_tail_is_written_and_read_under_the_same_names(built: Corpus, tmp_path: Path) -> None:
+    where = Partition("ashiato.bulk", 3)
+    TailFolder(tmp_path).publish(where, 5, 9, built.rows.slice(0, 4))
+    (tmp_path / "ashiato.bulk-3-9-12.unfinished").write_bytes(b"")
+    (segment,) = read_tail(tmp_path)
+    assert (segment.where, segment.start, segment.end) == (where, 5, 9)
+    assert segment.rows.equals(built.rows.slice(0, 4))
