@@ -5,7 +5,9 @@ The rim drops empty strings; a row that comes back from an index is the one that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from typing import Final
 
 from ashiato.core.ids import CLASS_OF_KIND, Kind
@@ -16,6 +18,8 @@ CLASS_KEY: Final = "ashiato.retention_class"
 """A document's own retention class; without it the class follows from the source's kind."""
 EMPTY_KEY: Final = "ashiato.empty"
 """Names of the columns that hold an empty string."""
+
+_CLASS: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 def document_of(row: Mapping[str, object], retention_class: str) -> Document:
@@ -43,3 +47,26 @@ def class_of(document: Document) -> str:
         return str(told)
     kind = str(document.get(BY_NAME["source_kind"].rim, ""))
     return CLASS_OF_KIND[Kind(kind)] if kind in set(Kind) else ""
+
+
+def home_of(document: Document) -> tuple[str, str] | None:
+    """Return (day, class) of a document: the UTC day on which the node read it, and its class.
+
+    None for what has no such place: an unheard class, no reading time. It goes where all misdated rows go.
+    """
+    retention_class = class_of(document)
+    try:
+        observed = int(str(document[BY_NAME["observed_time_unix_nano"].rim]))
+        day = datetime.fromtimestamp(observed // 1_000_000_000, UTC).date().isoformat()
+    except (KeyError, ValueError, OverflowError):
+        return None
+    return (day, retention_class) if is_day_and_class(day, retention_class) else None
+
+
+def is_day_and_class(day: str, retention_class: str) -> bool:
+    """Tell whether these can stand in the name of an index; the day as ``2026-11-24``."""
+    try:
+        written = date.fromisoformat(day).isoformat()
+    except ValueError:
+        return False
+    return written == day and _CLASS.fullmatch(retention_class) is not None

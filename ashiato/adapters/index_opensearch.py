@@ -59,10 +59,10 @@ class OpenSearchKeeper:
             "PUT", f"/_index_template/{mapping.TEMPLATE}", body=mapping.template(replicas=self._replicas)
         )
         present = set(await self._names())
-        if mapping.STATE not in present:
+        if mapping.index_behind(mapping.STATE) not in present:
             await self._create(mapping.STATE, mapping.state_index(replicas=self._replicas))
         for name in (mapping.MISDATED, *wanted):
-            if name not in present:
+            if mapping.index_behind(name) not in present:
                 await self._create(name, {})
 
     async def days(self) -> Sequence[tuple[str, str]]:
@@ -73,7 +73,7 @@ class OpenSearchKeeper:
     async def drop(self, day: str, retention_class: str) -> None:
         """Delete one daily index; one that is gone already is success."""
         try:
-            await self._client.ask("DELETE", f"/{mapping.index_of(retention_class, day)}")
+            await self._client.ask("DELETE", f"/{mapping.index_behind(mapping.index_of(retention_class, day))}")
         except NotHeldError:
             return
 
@@ -89,7 +89,7 @@ class OpenSearchKeeper:
 
     async def _create(self, name: str, body: Mapping[str, object]) -> None:
         try:
-            await self._client.ask("PUT", f"/{name}", body=body)
+            await self._client.ask("PUT", f"/{mapping.index_behind(name)}", body=mapping.aliased(name, body))
         except AlreadyExistsError:
             return
 

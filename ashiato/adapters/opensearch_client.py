@@ -6,17 +6,18 @@ in an error or a log line: of OpenSearch's answers only the type of an error is 
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import orjson
-from opensearchpy import AsyncOpenSearch
+from opensearchpy import AIOHttpConnection, AsyncOpenSearch
 from opensearchpy.exceptions import ConnectionError as UnreachableError
 from opensearchpy.exceptions import SerializationError, TransportError
 from opensearchpy.serializer import JSONSerializer
@@ -71,6 +72,24 @@ class _Serializer(JSONSerializer):
             return super().loads(s)
 
 
+class _Connection(AIOHttpConnection):
+    """Hands large bodies on as files, which the HTTP library writes piece by piece, the event loop free between."""
+
+    async def perform_request(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the driver's
+        ignore: Collection[int] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Send one request."""
+        content: Any = io.BytesIO(body) if body is not None else None
+        return await super().perform_request(method, url, params, content, timeout, ignore, headers)
+
+
 class OpenSearchClient:
     """Asks OpenSearch, once per call. The connection is opened by the first call."""
 
@@ -82,6 +101,7 @@ class OpenSearchClient:
 
         """
         self._driver = AsyncOpenSearch(
+            connection_class=_Connection,
             hosts=[_host(url) for url in _urls(settings)],
             http_auth=_credentials(settings.credentials_file),
             ssl_context=_tls(settings.ca_file) if any(_is_tls(url) for url in settings.urls) else None,
@@ -111,10 +131,10 @@ class OpenSearchClient:
 
         """
         content = orjson.dumps(body) if isinstance(body, Mapping) else body
+        # The driver would take a parameter named timeout for its own.
+        target = f"{path}?{urlencode(params)}" if params else path
         try:
-            answer = await self._driver.transport.perform_request(
-                method, path, params=dict(params) if params else None, body=content
-            )
+            answer = await self._driver.transport.perform_request(method, target, body=content)
         except UnreachableError as error:
             raise _unreachable(error, method) from error
         except TransportError as error:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 import orjson
@@ -22,7 +21,7 @@ from ashiato.adapters import index_documents
 from ashiato.core.attributes import leaves, text_of
 from ashiato.core.errors import RejectedError
 from ashiato.core.ports import Document
-from ashiato.core.record import BY_NAME, COLUMNS, ROW_VERSION, UID_FIELD, order_time
+from ashiato.core.record import COLUMNS, ROW_VERSION, UID_FIELD, order_time
 from ashiato.core.tokens import tokens
 
 PREFIX: Final = "ashiato-"
@@ -30,6 +29,9 @@ MISDATED: Final = "ashiato-misdated"
 """Rows whose day of reading has no prepared index."""
 STATE: Final = "ashiato-state"
 """The published positions."""
+_VERSION: Final = ".v1"
+"""Every name above is an alias of one index with this behind it. Who writes asks for the alias: where it is missing
+OpenSearch refuses, while a missing index it would make by itself, with whatever mapping."""
 ROWS: Final = f"{PREFIX}*,-{STATE}*"
 """Every index of rows, as an index expression."""
 TEMPLATE: Final = "ashiato"
@@ -55,8 +57,7 @@ EVERYTHING: Final = "*"
 INDEXED: Final = tuple(column for column in COLUMNS if column.name not in ("body", "raw"))
 """Columns with a field of their own. The body is searched by its tokens, raw bytes not at all."""
 
-_INDEX_NAME: Final = re.compile(r"^ashiato-(?P<class>[a-z0-9][a-z0-9_-]*)-(?P<day>\d{4}\.\d{2}\.\d{2})$")
-_CLASS: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+_INDEX_NAME: Final = re.compile(r"^ashiato-(?P<class>[a-z0-9][a-z0-9_-]*)-(?P<day>\d{4}\.\d{2}\.\d{2})\.v1$")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _ASTRAL: Final = re.compile("[\U00010000-\U0010ffff]")
 _TYPES: Final = {"int32": {"type": "integer"}, "int64": {"type": "long"}}
@@ -74,35 +75,37 @@ def index_of(retention_class: str, day: str) -> str:
         RejectedError: the class or the day cannot stand in a name.
 
     """
-    name = f"{PREFIX}{retention_class}-{day.replace('-', '.')}"
-    if not _CLASS.match(retention_class) or not _INDEX_NAME.match(name):
+    if not index_documents.is_day_and_class(day, retention_class):
         raise RejectedError("not a class and a day of an index", retention_class=retention_class, day=day)
-    return name
+    return f"{PREFIX}{retention_class}-{day.replace('-', '.')}"
+
+
+def index_behind(name: str) -> str:
+    """Return the index that stands behind a name."""
+    return f"{name}{_VERSION}"
+
+
+def aliased(name: str, body: Mapping[str, object]) -> dict[str, object]:
+    """Return the request that makes the index behind ``name``, with the name as its alias."""
+    return {**body, "aliases": {name: {"is_write_index": True}}}
 
 
 def day_and_class(index: str) -> tuple[str, str] | None:
-    """Return (day, class) of a daily index, None for any other."""
+    """Return (day, class) of the index behind a daily name, None for any other."""
     match = _INDEX_NAME.match(index)
     return (match["day"].replace(".", "-"), match["class"]) if match else None
 
 
 def home_of(document: Document) -> str:
-    """Return the daily index of a document: its class, and the UTC day on which the node read it.
-
-    What has no such place (an unheard class, no reading time) goes where all misdated rows go.
-    """
-    try:
-        observed = int(str(document[BY_NAME["observed_time_unix_nano"].rim]))
-        day = datetime.fromtimestamp(observed // 1_000_000_000, UTC).date().isoformat()
-        return index_of(index_documents.class_of(document), day)
-    except (KeyError, ValueError, RejectedError):
-        return MISDATED
+    """Return the daily index of a document, or where all misdated rows go."""
+    home = index_documents.home_of(document)
+    return index_of(home[1], home[0]) if home is not None else MISDATED
 
 
 def template(*, replicas: int) -> dict[str, object]:
     """Return the composable template of every index of rows."""
     return {
-        "index_patterns": [f"{PREFIX}*-*", MISDATED],
+        "index_patterns": [f"{PREFIX}*-*{_VERSION}", f"{MISDATED}{_VERSION}"],
         "priority": 500,
         "version": ROW_VERSION,
         "template": {

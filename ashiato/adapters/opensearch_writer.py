@@ -37,7 +37,8 @@ _PARTITIONS_MAX: Final = 10_000
 WHOLE_ONLY: Final = {"allow_partial_search_results": "false"}
 """Parameters of every search: an answer speaks for all shards or is none."""
 _BULK_PARAMS: Final = {
-    "require_alias": "false",
+    # Indices are made beforehand: a name that nobody prepared is refused, and never made by writing to it.
+    "require_alias": "true",
     # How long OpenSearch may wait for a shard before it answers 503.
     "timeout": "10s",
     "filter_path": "items.*.status,items.*.error.type",
