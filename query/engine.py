@@ -1,0 +1,299 @@
+"""The engine: one question to the packs, the tail and the hot index, one answer, and what it could not see.
+
+All of an answer is taken from one snapshot. Each leg has decided with the one predicate already; here their rows are
+joined, doubles dropped by uid, put in the total order and cut. Where the hot index does not answer, the answer still
+comes from the packs, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from ashiato.adapters.archive import open_reader
+from ashiato.adapters.index_packs import PackIndex, Snapshot
+from ashiato.core.anchor import Anchor, AnchorKind, parse_anchor
+from ashiato.core.coverage import Coverage, Interval, Seen, judge
+from ashiato.core.errors import AshiatoError, RejectedError
+from ashiato.core.ids import Kind
+from ashiato.core.limits import COMMIT_AGE_NS, QUERY_ROWS_MAX
+from ashiato.core.ports import ArchiveReader
+from ashiato.core.predicate import select
+from ashiato.core.query import Query, Term
+from ashiato.core.search import IndexReader, Leg
+from ashiato.core.table import empty, in_order, without_doubles
+from ashiato.core.timeline import kinds, told_by
+from query import logs, subjects
+from query.answer import Answer, LogsAnswer
+from query.coverage import Window, assess
+from query.facts import Hot, gather
+from query.known import Inventory, Known
+from query.logs import LogsRequest
+from query.settings import QuerySettings
+
+__all__ = ["Answer", "Engine", "LogsAnswer", "LogsRequest", "TimelineRequest", "open_engine"]
+
+_HOT_LEDGER_ROWS_MAX: Final = 100_000
+_WATCH_ROWS_MAX: Final = 100_000
+_LOGS_ROWS_MAX: Final = 2_000_000
+"""Lines of one container's restart: kubelet keeps 10 MiB times five by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineRequest:
+    """Where a timeline starts, and which time of it is wanted."""
+
+    anchor: str
+    time_start_unix_nano: int | None = None
+    time_end_unix_nano: int | None = None
+    limit: int = 10_000
+
+
+class Engine:
+    """Answers questions. Several may be asked at once."""
+
+    def __init__(
+        self, packs: PackIndex, hot: IndexReader | None, *, archive: ArchiveReader, has_tail: bool = False
+    ) -> None:
+        self._packs = packs
+        self._hot = hot
+        self._archive = archive
+        self._has_tail = has_tail
+        self._inventory = Inventory(archive)
+        self._locked: bool | None = None
+
+    async def search(self, query: Query) -> Answer:
+        """Return the rows that match, and what they cover.
+
+        Raises:
+            RejectedError: the query cannot be evaluated, or asks for too many rows.
+            TransientError: the archive does not answer.
+            EvidenceError: the journal has a hole.
+
+        """
+        _check_limit(query.limit)
+        asked = await self._asked(query)
+        rows = await asked.rows(query)
+        return Answer(rows=rows, coverage=await self._coverage(asked, query))
+
+    async def timeline(self, request: TimelineRequest) -> Answer:
+        """Return what happened around an anchor, of all sources, oldest first.
+
+        Raises:
+            RejectedError: not an anchor, or a name that several pods have (the choices are named).
+            TransientError, EvidenceError: as :meth:`search`.
+
+        """
+        _check_limit(request.limit)
+        anchor = parse_anchor(request.anchor)
+        asked = await self._asked(Query())
+        pods, findings = await self._pods(asked, anchor)
+        asked.findings += findings
+        query = Query(
+            where=subjects.predicate(anchor, pods),
+            time_start_unix_nano=request.time_start_unix_nano,
+            time_end_unix_nano=request.time_end_unix_nano,
+            limit=request.limit,
+            order="oldest_first",
+        )
+        rows = await asked.rows(query)
+        coverage = await self._coverage(asked, query, demanded=subjects.demanded(anchor))
+        return Answer(rows=rows, coverage=coverage, kinds=tuple(kinds(rows)), told_by=tuple(told_by(rows)))
+
+    async def logs(self, request: LogsRequest) -> LogsAnswer:
+        """Return what ``kubectl logs`` would have printed.
+
+        Raises:
+            NotHeldError: no such pod, container or restart is known.
+            RejectedError: several pods have the name, or the pod has several containers and none is named.
+            TransientError, EvidenceError: as :meth:`search`.
+
+        """
+        asked = await self._asked(Query())
+        chosen = logs.choose(request, asked.known.all_files())
+        query = Query(where=logs.predicate(chosen), limit=_LOGS_ROWS_MAX, order="oldest_first")
+        rows = await asked.rows(query)
+        content, findings = await asyncio.to_thread(logs.printed, request, rows)
+        asked.findings += [*chosen.findings, *findings]
+        window = replace(query, time_start_unix_nano=request.time_start_unix_nano)
+        return LogsAnswer(content=content, coverage=await self._coverage(asked, window, files=chosen.file_ids))
+
+    async def check(self) -> None:
+        """Reach the archive. Raises TransientError, RefusedError, SettingsError, EvidenceError."""
+        await self._packs.snapshot()
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._packs.close()
+        if self._hot is not None:
+            await self._hot.close()
+
+    # -- one question ----------------------------------------------------------------------------------------
+
+    async def _asked(self, query: Query) -> _Asked:
+        select(query, empty())
+        snapshot = await self._packs.snapshot()
+        asked = _Asked(self._packs, self._hot, snapshot)
+        # The ledger is asked before the rows, so that what it says is acknowledged was there to be found.
+        ledger = await asked.hot_ledger()
+        asked.known = await asyncio.to_thread(self._inventory.known, snapshot, ledger)
+        return asked
+
+    async def _pods(self, asked: _Asked, anchor: Anchor) -> tuple[list[subjects.Pod], list[str]]:
+        """Return the pods that an anchor names, and what is to be said about the name."""
+        if anchor.kind in (AnchorKind.NODE, AnchorKind.USER, AnchorKind.SERVICE_ACCOUNT, AnchorKind.IP):
+            return [], []
+        query = Query(where=subjects.watch_query(anchor), limit=_WATCH_ROWS_MAX, order="newest_first")
+        rows = in_order(await asked.rows(query))
+        told = [*subjects.pods_of_sources(asked.known.sources()), *subjects.pods_of_watch(rows)]
+        known = subjects.merged(told)
+        pods = subjects.matching(anchor, known)
+        if pods:
+            return pods, []
+        names = sorted({f"{pod.namespace}/{pod.name}" for pod in known})
+        wanted = f"{anchor.namespace}/{anchor.name}" if anchor.namespace else anchor.name
+        close = difflib.get_close_matches(wanted, [*names, *(name.partition("/")[2] for name in names)], n=3)
+        hint = f"; close to it: {', '.join(close)}" if close else ""
+        return [], [f"neither a log's path nor the watch knows {anchor}{hint}"]
+
+    async def _coverage(
+        self,
+        asked: _Asked,
+        query: Query,
+        *,
+        demanded: Mapping[str, Kind] | None = None,
+        files: Sequence[str] | None = None,
+    ) -> Coverage:
+        facts = await asyncio.to_thread(
+            gather, asked.known, query.where, asked.hot_facts(), demanded=demanded, only_files=files
+        )
+        window = Window(start_unix_nano=query.time_start_unix_nano, end_unix_nano=query.time_end_unix_nano)
+        intervals, watermark = assess(facts, window)
+        findings = [*asked.known.findings, *asked.findings]
+        if not await self._is_locked():
+            findings.append("the archive is a folder: nothing there refuses deletion")
+        if asked.cut:
+            findings.append(f"more rows match than the {query.limit} of this answer")
+        legs = (*(("tail",) if self._has_tail else ()), *(("hot",) if asked.hot_answered else ()), "archive")
+        return judge(
+            (*asked.unsearched(), *intervals), watermark_unix_nano=watermark, legs=legs,
+            commit=asked.snapshot.state.next_n - 1 if asked.snapshot.state.next_n else None,
+            findings=tuple(dict.fromkeys(findings)), cut=asked.cut,
+        )  # fmt: skip
+
+    async def _is_locked(self) -> bool:
+        if self._locked is None:
+            try:
+                self._locked = (await asyncio.to_thread(self._archive.check)).locked
+            except AshiatoError:
+                # A reader's rights may not reach so far: what is not known is not said.
+                return True
+        return self._locked
+
+
+class _Asked:
+    """One question: its snapshot, what is known there, and what its legs said."""
+
+    known: Known
+
+    def __init__(self, packs: PackIndex, hot: IndexReader | None, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.findings: list[str] = []
+        self.cut = False
+        self.hot_answered = hot is not None
+        self._packs = packs
+        self._hot = hot
+        self._hot_leg: Leg | None = None
+        self._expired: set[str] = set()
+        self._unreadable: set[str] = set()
+
+    async def rows(self, query: Query) -> pa.Table:
+        """Return the rows of all legs, each uid once, in the query's order, cut to its limit."""
+        leg, hot_leg = await asyncio.gather(self._packs.search_in(self.snapshot, query), self._ask_hot(query))
+        self.cut = leg.cut
+        self.findings += leg.findings
+        self._expired |= set(leg.expired)
+        self._unreadable |= set(leg.unreadable)
+        if hot_leg is None:
+            return leg.rows
+        self._hot_leg = hot_leg
+        self.findings += hot_leg.findings
+        joined = without_doubles(pa.concat_tables([leg.rows, hot_leg.rows]))
+        self.cut = leg.cut or hot_leg.cut or joined.num_rows > query.limit
+        return in_order(joined, newest_first=query.order == "newest_first", limit=query.limit)
+
+    async def hot_ledger(self) -> pa.Table | None:
+        """Return the ledger's rows that the hot index has beyond the journal."""
+        newest = self.snapshot.state.last_time_unix_nano
+        start = newest - 4 * COMMIT_AGE_NS if newest else None
+        where = Term(field="source_kind", value=Kind.LEDGER)
+        leg = await self._ask_hot(Query(where=where, time_start_unix_nano=start, limit=_HOT_LEDGER_ROWS_MAX))
+        return leg.rows if leg is not None else None
+
+    def hot_facts(self) -> Hot:
+        """Return what is known of the hot index."""
+        positions = self._hot_leg.positions if self._hot_leg is not None else {}
+        return Hot(configured=self._hot is not None, answered=self.hot_answered, positions=positions)
+
+    def unsearched(self) -> list[Interval]:
+        """Return what was to be searched and could not be: packs that went meanwhile, or cannot be read (Q2)."""
+        packs = self.snapshot.state.packs
+        found = []
+        for paths, seen, reason in (
+            (self._expired, Seen.EXPIRED, "removed_meanwhile"),
+            (self._unreadable, Seen.UNOBSERVABLE, "pack_unreadable"),
+        ):
+            for name in sorted({packs[path].retention_class for path in paths if path in packs}):
+                members = [packs[path] for path in paths if path in packs and packs[path].retention_class == name]
+                found.append(
+                    Interval(
+                        source=f"{name}/*", seen=seen, reason=reason,
+                        time_start_unix_nano=min(pack.time_min_unix_nano for pack in members),
+                        time_end_unix_nano=max(pack.time_max_unix_nano for pack in members) + 1,
+                        bytes=sum(pack.raw_bytes for pack in members),
+                    )
+                )  # fmt: skip
+        found += [
+            Interval(
+                source=f"{where.topic}-{where.number}/*", seen=Seen.UNOBSERVABLE, reason="frontier_unreadable",
+                detail="what is held of its files is not known",
+            )
+            for where in self.known.unreadable
+        ]  # fmt: skip
+        return found
+
+    async def _ask_hot(self, query: Query) -> Leg | None:
+        if self._hot is None or not self.hot_answered:
+            return None
+        try:
+            return await self._hot.search(query)
+        except RejectedError:
+            raise
+        except AshiatoError as error:
+            self.hot_answered = False
+            self.findings.append(f"the hot index does not answer: {error.message}; this answer is the archive's alone")
+            return None
+
+
+def open_engine(settings: QuerySettings) -> Engine:
+    """Return an engine over what the settings name. Raises SettingsError."""
+    archive = open_reader(settings.archive)
+    tail = Path(settings.tail_dir) if settings.tail_dir else None
+    hot: IndexReader | None = None
+    if settings.opensearch is not None:
+        from ashiato.adapters.index_opensearch import OpenSearchIndex  # noqa: PLC0415 - only where it is configured
+        from ashiato.adapters.opensearch_client import OpenSearchClient  # noqa: PLC0415 - the same
+
+        hot = OpenSearchIndex(OpenSearchClient(settings.opensearch))
+    return Engine(PackIndex(archive, tail=tail), hot, archive=archive, has_tail=tail is not None)
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= QUERY_ROWS_MAX:
+        raise RejectedError(f"a limit lies between 1 and {QUERY_ROWS_MAX}", limit=limit)

@@ -1,0 +1,163 @@
+"""What the nodes' ledgers say, folded: births, ends, acknowledged offsets, gaps and watermarks.
+
+Folding is idempotent and does not depend on order, so rows may come from packs, tail and hot index, and twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ashiato.core import ledger
+from ashiato.core.errors import RejectedError
+from ashiato.core.ids import Source
+from ashiato.core.ports import Partition
+from query.spans import Span, Spans, union
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """A file, and who follows it."""
+
+    source: str
+    attester: str
+    restart_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """How far a file was acknowledged, and where on the bus its last chunk went."""
+
+    offset: int
+    where: Partition
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapStated:
+    """A gap as a node stated it; ends are None where they are not known."""
+
+    attester: str
+    source: str
+    file_id: str
+    offset_start: int | None
+    offset_end: int | None
+    time_start_unix_nano: int | None
+    time_end_unix_nano: int | None
+    stated_unix_nano: int
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True, kw_only=True)
+class LedgerFold:
+    """``attester`` is ``<cluster>/<node>`` of the ledger; a node may follow the files of others (a copy of them)."""
+
+    births: dict[str, Birth] = field(default_factory=dict)
+    ends: dict[str, int] = field(default_factory=dict)
+    """Size of each closed file."""
+    acks: dict[str, Ack] = field(default_factory=dict)
+    gaps: set[GapStated] = field(default_factory=set)
+    watermarks: dict[str, int] = field(default_factory=dict)
+    """Of each node's newest beat."""
+    newest_unix_nano: int = 0
+    chains: dict[tuple[str, str], list[Span]] = field(default_factory=dict)
+    """The numbers of the lines that are held, per (ledger source, ledger file)."""
+
+    def take(self, source: str, file_id: str, body: str) -> None:
+        """Fold one line in; what is no statement is left out, and its number is missed then."""
+        try:
+            line = ledger.decode(body.encode())
+            told_by = Source.parse(source)
+        except RejectedError:
+            return
+        attester = f"{told_by.cluster}/{told_by.node}"
+        self._number(self.chains.setdefault((source, file_id), []), line.n)
+        self.newest_unix_nano = max(self.newest_unix_nano, int(line.time_unix_nano))
+        self._statement(line, attester)
+
+    def take_all(self, other: LedgerFold) -> None:
+        """Fold another fold in."""
+        self.births |= other.births
+        for file_id, size in other.ends.items():
+            self.ends[file_id] = max(size, self.ends.get(file_id, 0))
+        for file_id, ack in other.acks.items():
+            self._ack(file_id, ack)
+        self.gaps |= other.gaps
+        for attester, watermark in other.watermarks.items():
+            self.watermarks[attester] = max(watermark, self.watermarks.get(attester, 0))
+        self.newest_unix_nano = max(self.newest_unix_nano, other.newest_unix_nano)
+        for key, numbers in other.chains.items():
+            self.chains[key] = list(union([*self.chains.get(key, ()), *numbers]))
+
+    def broken(self) -> list[str]:
+        """Return the ledger sources in which a number is missing between two that are there."""
+        by_source: dict[str, list[Spans]] = {}
+        for (source, _), numbers in self.chains.items():
+            by_source.setdefault(source, []).append(union(numbers))
+        return sorted(source for source, files in by_source.items() if _has_hole(files))
+
+    def _number(self, numbers: list[Span], n: int) -> None:
+        if numbers and numbers[-1][1] == n:
+            numbers[-1] = (numbers[-1][0], n + 1)
+        else:
+            numbers.append((n, n + 1))
+
+    def _statement(self, line: ledger.Line, attester: str) -> None:
+        match line.statement:
+            case ledger.Born() as born:
+                self.births[born.file_id] = Birth(
+                    source=born.source, attester=attester, restart_count=born.restart_count
+                )
+            case ledger.Closed() as closed:
+                self.ends[closed.file_id] = max(int(closed.size), self.ends.get(closed.file_id, 0))
+            case ledger.Gap() as gap:
+                self.gaps.add(_gap(gap, attester, int(line.time_unix_nano)))
+            case ledger.Beat() as beat:
+                watermark = int(beat.watermark_unix_nano)
+                self.watermarks[attester] = max(watermark, self.watermarks.get(attester, 0))
+                for moved in beat.moved:
+                    where = Partition(moved.topic, moved.partition)
+                    self._ack(moved.file_id, Ack(offset=int(moved.offset), where=where, position=int(moved.position)))
+            case _:
+                pass
+
+    def _ack(self, file_id: str, ack: Ack) -> None:
+        before = self.acks.get(file_id)
+        if before is None or before.offset < ack.offset:
+            self.acks[file_id] = ack
+
+
+def fold_lines(lines: Iterable[tuple[str, str, str]]) -> LedgerFold:
+    """Return the fold of (source, file id, body) of ledger rows."""
+    fold = LedgerFold()
+    for source, file_id, body in lines:
+        fold.take(source, file_id, body)
+    return fold
+
+
+def _has_hole(files: list[Spans]) -> bool:
+    """Tell whether a chain is broken. A file that begins at 0 begins another chain, of a state folder made anew."""
+    if any(len(numbers) > 1 for numbers in files):
+        return True
+    starts, ends = {numbers[0][0] for numbers in files}, {numbers[0][1] for numbers in files}
+    return any(start not in ends and start not in (0, min(starts)) for start in starts)
+
+
+def _gap(gap: ledger.Gap, attester: str, stated_unix_nano: int) -> GapStated:
+    return GapStated(
+        attester=attester,
+        source=gap.source,
+        file_id=gap.file_id,
+        offset_start=_int(gap.offset_start),
+        offset_end=_int(gap.offset_end),
+        time_start_unix_nano=_int(gap.time_start_unix_nano),
+        time_end_unix_nano=_int(gap.time_end_unix_nano),
+        stated_unix_nano=stated_unix_nano,
+        reason=gap.reason,
+        detail=gap.detail,
+    )
+
+
+def _int(text: str) -> int | None:
+    return int(text) if text else None
