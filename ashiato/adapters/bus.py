@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -24,6 +24,8 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     """JSON ``{"username": ..., "password": ...}`` for SASL; '' for none."""
     sasl_mechanism: str = "PLAIN"
     client_id: str = "ashiato"
+    request_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 15.0
+    """What Kafka may take for one answer before the call fails and is tried again."""
 
 
 async def open_writer(settings: BusSettings) -> BusWriter:

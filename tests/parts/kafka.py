@@ -87,10 +87,18 @@ class KafkaPart(Part):
         """JSON with ``username`` and ``password`` of one of USERS."""
         return self.folder / f"{user}.json"
 
-    def fresh_topics(self, partitions: int = 2, *, topics: Sequence[str] = TOPICS) -> None:
-        """Make the topics anew and empty: their logs begin again at 0, under another topic id."""
-        self.ask(lambda admin: _delete(admin, topics))
-        self.ask(lambda admin: _create(admin, topics, partitions))
+    def fresh_topics(self, partitions: int = 2) -> None:
+        """Make both topics anew and empty: their logs begin again at 0, under other topic ids."""
+        self.delete_topics()
+        self.create_topics(dict.fromkeys(TOPICS, partitions))
+
+    def delete_topics(self) -> None:
+        """Delete every topic of ours."""
+        self.ask(_delete)
+
+    def create_topics(self, topics: Mapping[str, int], *, configs: Mapping[str, str] | None = None) -> None:
+        """Make topics (name -> partitions) as the broker's admin; ``configs`` may be as wrong as a test wants."""
+        self.ask(lambda admin: _create(admin, topics, configs or {"retention.ms": "-1"}))
 
     def ask(self, work: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
         """Run ``work`` with the admin's client; from a running event loop too."""
@@ -175,21 +183,22 @@ async def _grant(admin: AIOKafkaAdminClient) -> None:
                 raise PartError(f"Kafka refused a grant: {for_code(error_code).__name__} {message}")
 
 
-async def _delete(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> None:
-    present = set(topics) & set(await admin.list_topics())
+async def _delete(admin: AIOKafkaAdminClient) -> None:
+    present = {topic for topic in await admin.list_topics() if topic.startswith(TOPIC_PREFIX)}
     if present:
         await admin.delete_topics(sorted(present))
-    await _until(admin, lambda names: not names & set(topics))
+    await _until(admin, lambda names: not names & present)
 
 
-async def _create(admin: AIOKafkaAdminClient, topics: Sequence[str], partitions: int) -> None:
-    configs = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
-    for topic in topics:
-        new = NewTopic(topic, num_partitions=partitions, replication_factor=1, topic_configs=configs)
-        response = await admin.create_topics([new])
-        for _, error_code, message in response.topic_errors:
-            if error_code:
-                raise PartError(f"Kafka did not make {topic}: {message}")
+async def _create(admin: AIOKafkaAdminClient, topics: Mapping[str, int], configs: Mapping[str, str]) -> None:
+    new = [
+        NewTopic(topic, num_partitions=partitions, replication_factor=1, topic_configs=dict(configs))
+        for topic, partitions in topics.items()
+    ]
+    response = await admin.create_topics(new)
+    for topic, error_code, message in response.topic_errors:
+        if error_code:
+            raise PartError(f"Kafka did not make {topic}: {message}")
     await _until(admin, lambda names: names >= set(topics))
 
 

@@ -89,6 +89,11 @@ class Part(ABC):
     def pause(self) -> None:
         """Stop it in its tracks (SIGSTOP): connections stay open and nothing answers."""
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + STOP_SECONDS_MAX
+        while (pid := self._pid()) is not None and not _stopped(pid):
+            if time.monotonic() > deadline:
+                raise PartError(f"{self.name} does not pause")
+            time.sleep(_ASK_SECONDS / 50)
 
     def resume(self) -> None:
         """Let it go on after :meth:`pause`."""
@@ -234,6 +239,16 @@ def _started(pid: int) -> str:
     except OSError:
         return ""
     return "" if fields[0] in "ZX" else fields[19]
+
+
+def _stopped(pid: int) -> bool:
+    """Whether every thread of a process stands still: a signal stops them one after the other."""
+    states = [path.read_text(encoding="ascii").rpartition(")")[2].split()[0] for path in _stats(pid)]
+    return all(state == "T" for state in states)
+
+
+def _stats(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/task").glob("*/stat"))
 
 
 def _dying_with_parent() -> Sequence[str]:

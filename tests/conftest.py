@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the parts."""
+"""Fixtures for every test: the real parts, which the tests marked ``live`` ask for."""
 
 from tests.parts.fixtures import kafka, opensearch, parts_folder, s3, stack
 
