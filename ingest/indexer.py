@@ -34,6 +34,7 @@ from ashiato.core.ports import (
     IndexWriter,
     Partition,
 )  # fmt: skip
+from ingest.admission import chunks_of
 from ingest.contracts import LineState, Piece
 from ingest.held import HeldPacks, held_or_none
 from ingest.index_events import IndexedFromPacks, PartitionReadAgain, RowsIndexed, RowsNotIndexed
@@ -146,12 +147,9 @@ class Indexer:
         await self.journal.refresh_async()
         self._followed = self._published.get(FOLLOWED, 0)
         self._lanes, missed = {}, []
-        for topic in TOPICS:
-            bus_id = await self._reader.incarnation(topic)
-            for number in range(await self._reader.partitions(topic)):
-                where = Partition(topic, number)
-                self._lanes[where], behind = await self._starts.lane(where, bus_id, self._published.get(where))
-                missed += [behind] if behind is not None else []
+        for where, bus_id in (await self._bus_ids()).items():
+            self._lanes[where], behind = await self._starts.lane(where, bus_id, self._published.get(where))
+            missed += [behind] if behind is not None else []
         if missed:
             await self._fill(min(missed))
         await self._reader.assign({where: lane.next for where, lane in self._lanes.items()})
@@ -194,6 +192,17 @@ class Indexer:
         await self._pause(_RETRY_S_MIN)
         await self._open_patiently()
 
+    async def _bus_ids(self) -> dict[Partition, str]:
+        """Return every partition with the id of its log. Topics that nobody has made yet are waited for."""
+        found: dict[Partition, str] = {}
+        try:
+            for topic in TOPICS:
+                bus_id = await self._reader.incarnation(topic)
+                found |= {Partition(topic, n): bus_id for n in range(await self._reader.partitions(topic))}
+        except NotHeldError as error:
+            raise TransientError(f"the bus is not there yet: {error.message}", **error.facts) from error
+        return found
+
     async def _fill(self, first_commit: int) -> None:
         """Index the packs of ``first_commit`` and of all later ones, as far back as is asked for."""
         since = self._clock.now_unix_nano() - self._settings.rebuild_age_ns
@@ -234,14 +243,13 @@ class Indexer:
         for record in records:
             lane = self._lanes[record.partition]
             try:
-                chunks = frame.decode(record.value)
+                chunks = [chunk for chunk, _ in chunks_of(record.value)]
             except RejectedError:
                 # The archiver keeps it under a name of its own, and says so.
                 lane.wait_for_packs(record.position)
                 continue
-            here = record.position + 1
             held = partial(_held, lane, read, packs)
-            taken.setdefault(record.partition, []).extend(lane.take(here - 1, chunks, held))
+            taken.setdefault(record.partition, []).extend(lane.take(record.position, chunks, held))
         built: list[tuple[str, pa.Table]] = []
         for where, pieces in taken.items():
             states = self._lanes[where].states
@@ -397,9 +405,12 @@ class _Read:
     def bytes_of(self, where: Partition, position: int, file_id: str, start: int, end: int) -> bytes:
         """Return bytes of a file from ``start`` up to ``end`` or less, b'' where the bus does not hold them."""
         record = self._records.get((where, position)) or self._read_one(where, position)
-        if record is None:
+        try:
+            chunks = frame.decode(record.value) if record is not None else []
+        except RejectedError:
+            # The bus holds something else there by now.
             return b""
-        for chunk in frame.decode(record.value):
+        for chunk in chunks:
             if chunk.file.file_id == file_id and chunk.offset_start <= start < chunk.offset_end:
                 return chunk.payload[start - chunk.offset_start : end - chunk.offset_start]
         return b""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -64,18 +64,37 @@ def days_of(rows: pa.Table) -> list[str]:
 
 
 @cache
-def incident() -> pa.Table:
-    """Every row of the recorded incident."""
-    tables = []
+def incident_chunks() -> tuple[Chunk, ...]:
+    """Every file of the recorded incident, in chunks that end at lines."""
+    chunks: list[Chunk] = []
     for number, path in enumerate(sorted(p for p in INCIDENT.rglob("*") if p.suffix in (".log", ".json", ".jsonl"))):
         if path.name == "facts.json":
             continue
         name = path.relative_to(INCIDENT).as_posix()
-        content = path.read_bytes()
         node, _, rest = name.partition("/")
+        content = path.read_bytes()
         found = layout.recognise(rest or name, cluster="c", node=node, head=content[:4096])
-        tables.append(rows_of(chunk(content, source=found.source, file_id=f"01J0000000000000000000I{number:03d}")))
-    return pa.concat_tables(tables)
+        offset = 0
+        for piece in _at_lines(content):
+            chunks.append(
+                chunk(piece, source=found.source, file_id=f"01J0000000000000000000I{number:03d}", offset=offset)
+            )
+            offset += len(piece)
+    return tuple(chunks)
+
+
+def _at_lines(content: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(content):
+        end = content.rfind(b"\n", start, start + 256 * 1024) + 1 or len(content)
+        yield content[start:end]
+        start = end
+
+
+@cache
+def incident() -> pa.Table:
+    """Every row of the recorded incident."""
+    return rows_of(*incident_chunks())
 
 
 def _json(value: object) -> bytes:
