@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.contract.archive_contract", "tests.contract.bus_contract")
+pytest.register_assert_rewrite(
+    "tests.contract.archive_contract", "tests.contract.bus_contract", "tests.contract.index_contract"
+)

@@ -107,3 +107,8 @@ class Line:
     def published(self) -> int:
         """The published position of the bulk topic."""
         return self.indices.positions.get(BULK, 0)
+
+    @property
+    def end(self) -> int:
+        """The position that the next record of the bulk topic will get."""
+        return self.broker.log(BULK).end
