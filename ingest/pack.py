@@ -6,24 +6,28 @@ Row groups are built per source and written as they fill, so memory does not fol
 from __future__ import annotations
 
 import hashlib
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from ashiato.core.invariants import I1, check
 from ashiato.core.limits import ROW_GROUP_BYTES
 from ashiato.core.manifest import FileHeld, Manifest, RangeHeld, RowGroup
 from ashiato.core.render import render_rows
-from ashiato.core.table import SCHEMA, conform, order_times
+from ashiato.core.table import SCHEMA, conform, offsets_of, order_times
 from ingest.contracts import BuiltPack, LineState, Piece
 from ingest.rows import build_rows
+
+pc: Final[Any] = pyarrow.compute
 
 RANDOM_KEY: Final = b"ashiato.random"
 _PLAIN: Final = {
@@ -33,7 +37,11 @@ _PLAIN: Final = {
     "body": "DELTA_LENGTH_BYTE_ARRAY",
     "raw": "DELTA_LENGTH_BYTE_ARRAY",
 }
+_BY_FILE: Final[Any] = [("file_id", "ascending"), ("offset_start", "ascending")]
 _TIMES: Final = ["time_unix_nano", "observed_time_unix_nano"]
+
+_Range = tuple[str, int, int, bytes]
+"""(file id, start, end, SHA-256 of the bytes between)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +59,7 @@ class PackBuilder:
 
     def __init__(self, folder: Path, retention_class: str, randomness: bytes, states: Mapping[str, LineState]) -> None:
         self.states: dict[str, LineState] = {}
-        self._before = states
+        self._states = ChainMap(self.states, dict(states))
         self._class = retention_class
         self._path = folder / f"{retention_class}.parquet"
         self._schema = SCHEMA.with_metadata({**(SCHEMA.metadata or {}), RANDOM_KEY: randomness.hex().encode()})
@@ -60,7 +68,7 @@ class PackBuilder:
         self._pending_bytes = 0
         self._files: dict[str, _File] = {}
         self._groups: list[RowGroup] = []
-        self._digests: list[dict[str, bytes]] = []
+        self._written: list[list[_Range]] = []
         self._observed: list[tuple[int, int]] = []
         self._quarantined = 0
 
@@ -120,7 +128,7 @@ class PackBuilder:
         pieces, self._pending, self._pending_bytes = self._pending, [], 0
         if not pieces:
             return
-        rows, states, quarantined = build_rows(pieces, {**self._before, **self.states})
+        rows, states, quarantined = build_rows(pieces, self._states)
         self.states.update(states)
         self._quarantined += quarantined
         self._note_ranges(pieces)
@@ -154,67 +162,79 @@ class PackBuilder:
                 time_max_unix_nano=times["max"],
             )
         )
-        for entry in rows["file_id"].value_counts().to_pylist():
+        for entry in pc.value_counts(rows["file_id"]).to_pylist():
             held = self._files[entry["values"]]
             held.rows += entry["counts"]
             held.row_groups.append(number)
-        self._digests.append(_digests_of_pieces(pieces))
+        self._written.append(_ranges_of_pieces(pieces))
 
     def _read_back(self) -> None:
         """(I1) read each row group from the written bytes, render it, and compare with what came."""
         written = pq.ParquetFile(self._path)
-        check(I1, written.num_row_groups == len(self._digests), reason="row groups are missing")
-        for number, expected in enumerate(self._digests):
+        check(I1, written.num_row_groups == len(self._written), reason="row groups are missing")
+        for number, expected in enumerate(self._written):
             rows = conform(written.read_row_group(number, use_threads=False))
-            check(I1, _digests_of_rows(rows) == expected, row_group=number, retention_class=self._class)
+            check(I1, _ranges_of_rows(rows) == expected, row_group=number, retention_class=self._class)
         written.close()
 
 
-def _digests_of_pieces(pieces: list[Piece]) -> dict[str, bytes]:
-    """Return the digest of each file's bytes, in offset order."""
-    by_file: dict[str, list[Piece]] = {}
-    for piece in pieces:
-        if piece.chunk.payload:
-            by_file.setdefault(piece.chunk.file.file_id, []).append(piece)
-    digests = {}
-    for file_id, own in by_file.items():
-        own.sort(key=lambda piece: piece.chunk.offset_start)
-        digest = hashlib.sha256()
-        for piece in own:
-            digest.update(piece.chunk.payload)
-        digests[file_id] = digest.digest()
-    return digests
+def _ranges_of_pieces(pieces: list[Piece]) -> list[_Range]:
+    """Return the contiguous ranges of each file, by file and offset."""
+    ranges: list[_Range] = []
+    ordered = sorted(
+        (piece.chunk for piece in pieces if piece.chunk.payload),
+        key=lambda chunk: (chunk.file.file_id, chunk.offset_start),
+    )
+    at: tuple[str, int] | None = None
+    digest = hashlib.sha256()
+    for chunk in ordered:
+        if at != (chunk.file.file_id, chunk.offset_start):
+            ranges.append((chunk.file.file_id, chunk.offset_start, chunk.offset_end, b""))
+            digest = hashlib.sha256()
+        digest.update(chunk.payload)
+        file_id, start, _, _ = ranges[-1]
+        ranges[-1] = (file_id, start, chunk.offset_end, digest.digest())
+        at = (chunk.file.file_id, chunk.offset_end)
+    return ranges
 
 
-def _digests_of_rows(rows: pa.Table) -> dict[str, bytes]:
-    """Return the same of rendered rows."""
-    rendered = render_rows(rows)
-    order = pc.sort_indices(rows.select(["file_id", "offset_start"]), sort_keys=_BY_FILE)
-    ordered = rendered.take(order)
-    names = rows["file_id"].take(order).combine_chunks().dictionary_encode()
+def _ranges_of_rows(rows: pa.Table) -> list[_Range]:
+    """Return the same of rendered rows, by the addresses that the rows state."""
+    lines = rows.select(["file_id", "offset_start", "length"]).append_column("line", render_rows(rows))
+    # Empty rows close joins: their parts need them to be rendered, and they have no bytes.
+    lines = lines.filter(pc.greater(lines["length"], 0)).sort_by(_BY_FILE).combine_chunks()
+    if not lines.num_rows:
+        return []
+    names: Any = lines["file_id"].chunk(0).dictionary_encode()
     codes = np.asarray(names.indices)
-    # take() has laid the lines end to end, so the bytes of one file are one slice.
-    offsets = np.frombuffer(ordered.buffers()[1], np.int32)[ordered.offset : ordered.offset + len(ordered) + 1]
-    content = memoryview(ordered.buffers()[2] or b"")
-    borders = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(np.diff(codes)) + 1, np.array([len(codes)])))
-    digests: dict[str, bytes] = {}
-    for begin, end in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
-        span = content[offsets[begin] : offsets[end]]
-        if len(span):
-            digests[names.dictionary[int(codes[begin])].as_py()] = hashlib.sha256(span).digest()
-    return digests
-
-
-_BY_FILE: Final[Any] = [("file_id", "ascending"), ("offset_start", "ascending")]
+    starts = lines["offset_start"].to_numpy()
+    ends = starts + lines["length"].to_numpy()
+    rendered: Any = lines["line"].chunk(0)
+    # Sorting has laid the lines end to end, so a range is one slice.
+    offsets = offsets_of(rendered)
+    check(I1, np.array_equal(np.diff(offsets), ends - starts), reason="a line has not its length")
+    content = memoryview(rendered.buffers()[2])
+    breaks = (np.diff(codes) != 0) | (starts[1:] != ends[:-1])
+    borders = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(codes)]
+    return [
+        (
+            names.dictionary[int(codes[first])].as_py(),
+            int(starts[first]),
+            int(ends[end - 1]),
+            hashlib.sha256(content[offsets[first] : offsets[end]]).digest(),
+        )
+        for first, end in pairwise(borders)
+    ]
 
 
 def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    repeated: Any = [name for name in schema.names if name not in _PLAIN]
     return pq.ParquetWriter(
         path,
         schema,
         compression="zstd",
         compression_level=1,
-        use_dictionary=[name for name in schema.names if name not in _PLAIN],
+        use_dictionary=repeated,
         column_encoding=_PLAIN,
         write_statistics=_TIMES,
         write_page_index=True,

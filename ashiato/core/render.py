@@ -6,17 +6,25 @@ back exactly. Ingest checks that before a pack counts (I1); query and verificati
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import Final
+import re
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
+
+from ashiato.core.table import binary_array, offsets_of
+
+pc: Final[Any] = pyarrow.compute
+
 
 CRI_PARSER: Final = "cri/1"
 DOCKER_PARSER: Final = "docker/1"
+
+_CRI_HEADER: Final = re.compile(rb"(\S+) \S+ [^ \n]+ ?")
+_CRI_TIME: Final = re.compile(rb"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:[.,](\d+))?(Z|z|[+-]\d\d:\d\d)$")
 
 _Ints = npt.NDArray[np.int64]
 _WIDTH: Final = 45
@@ -33,69 +41,63 @@ def render_rows(rows: pa.Table) -> pa.BinaryArray:
     lengths = _ints(rows, "length")
     raw = _binary(rows, "raw")
     header = _headers(rows)
-    header_lengths = np.diff(_offsets(header))
+    header_lengths = np.diff(offsets_of(header))
     content = _contents(rows, lengths, header_lengths)
     content = pc.replace_with_mask(content, _docker_mask(rows), _docker(rows))
-    content_lengths = np.diff(_offsets(content))
+    content_lengths = np.diff(offsets_of(content))
     newline = lengths - header_lengths - content_lengths == 1
     ends = pc.if_else(pa.array(newline), pa.scalar(b"\n", pa.binary()), pa.scalar(b"", pa.binary()))
     rendered = pc.binary_join_element_wise(header, content, ends, pa.scalar(b"", pa.binary()))
     whole = pc.if_else(pc.is_valid(raw), raw, rendered)
-    return _one(pc.if_else(pa.array(lengths == 0), pa.scalar(b"", pa.binary()), whole), count)
+    lines: pa.BinaryArray = _one(pc.if_else(pa.array(lengths == 0), pa.scalar(b"", pa.binary()), whole), count)
+    return lines
 
 
 def render_file(rows: pa.Table) -> bytes:
     """Return the bytes of one file's rows, in offset order."""
-    return b"".join(render_rows(rows.sort_by("offset_start")).to_pylist())
+    return b"".join(line or b"" for line in render_rows(rows.sort_by("offset_start")).to_pylist())
 
 
 def log_lines(rows: pa.Table, *, timestamps: bool = False) -> list[bytes]:
     """Return what ``kubectl logs`` prints of one file's rows, which are given in file order (CONTRACTS section 10).
 
-    Stream and time are stripped; a newline stands after a whole line or the last part only. Lines that no parser
-    took are printed as they are.
+    Stream and time are stripped; a newline stands after a whole line or the last part only. ``timestamps`` puts the
+    line's time, with nine digits, before what begins a line. Lines that no parser took are printed as they are.
     """
     printed: list[bytes] = []
-    lines = render_rows(rows).to_pylist()
-    header_lengths = np.diff(_offsets(_headers(rows.combine_chunks()))).tolist()
-    columns = (rows[name].to_pylist() for name in ("parser", "part", "body", "time_unix_nano", "length"))
-    between = True
-    for line, header_length, parser, part, body, time, length in zip(lines, header_lengths, *columns, strict=True):
-        if length == 0:
+    names = ("parser", "part", "time_unix_nano")
+    at_line = True
+    partial = False
+    for line, parser, part, time in zip(
+        render_rows(rows).to_pylist(), *(rows[name].to_pylist() for name in names), strict=True
+    ):
+        if not line:
             continue
-        name = (parser or "").partition(";")[0]
-        own_header = header_length or (_written_header(line) if name == CRI_PARSER else 0)
-        if name == CRI_PARSER and part in ("P", "F"):
-            text = line[own_header:]
-        elif name == DOCKER_PARSER:
-            text = _docker_text(line)
-        else:
-            text = line
-        del body
-        stamp = _stamp(line, time, own_header) if timestamps and between and part != "C" else b""
-        ended = text.endswith(b"\n")
-        if part == "P" and name == CRI_PARSER:
-            printed.append(stamp + text.removesuffix(b"\n"))
-            between = False
-        else:
-            printed.append(stamp + text)
-            between = ended or part == "F"
+        if part != "C":
+            partial = part == "P"
+        text, written_time = _message(line, parser or "", part or "")
+        if partial and text.endswith(b"\n"):
+            text = text[:-1]
+        printed.append(_stamp(written_time, time) + text if timestamps and at_line and part != "C" else text)
+        at_line = not text or text.endswith(b"\n")
     return printed
 
 
-def _written_header(line: bytes) -> int:
-    """Return the length of a CRI header that is not canonical: up to the blank behind its tag."""
-    at = -1
-    for _ in range(3):
-        at = line.find(b" ", at + 1)
-        if at < 0:
-            return 0
-    return at + 1
+def _message(line: bytes, parser: str, part: str) -> tuple[bytes, bytes]:
+    """Return what a container wrote in this line, and the time as it stands in a CRI header."""
+    if parser.startswith(CRI_PARSER) and part in ("P", "F"):
+        header = _CRI_HEADER.match(line)
+        return (line[header.end() :], header[1]) if header else (line, b"")
+    if parser.startswith(DOCKER_PARSER):
+        return _docker_text(line), b""
+    return line, b""
 
 
-def _stamp(line: bytes, time: int | None, header_length: int) -> bytes:
-    if header_length:
-        return line[: line.find(b" ") + 1]
+def _stamp(written_time: bytes, time: int | None) -> bytes:
+    """Return a time as the kubelet prints it: in the zone that it was written in, always with nine digits."""
+    if match := _CRI_TIME.match(written_time):
+        zone = b"Z" if match[3] in (b"Z", b"z", b"+00:00", b"-00:00") else match[3]
+        return b"%s.%s%s " % (match[1], (match[2] or b"").ljust(9, b"0")[:9], zone)
     if time is None:
         return b""
     seconds, fraction = divmod(time, 1_000_000_000)
@@ -116,11 +118,20 @@ def _ints(rows: pa.Table, name: str) -> _Ints:
     return np.asarray(pc.fill_null(_one(rows[name], rows.num_rows), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def _binary(rows: pa.Table, name: str) -> pa.BinaryArray:
+def _true(values: Any) -> npt.NDArray[np.bool_]:
+    """Return booleans with nulls as False."""
+    return np.asarray(pc.fill_null(values, False), dtype=np.bool_)
+
+
+def _valid(column: Any) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.is_valid(column), dtype=np.bool_)
+
+
+def _binary(rows: pa.Table, name: str) -> Any:
     return _one(rows[name], rows.num_rows).cast(pa.binary())
 
 
-def _one(column: pa.ChunkedArray | pa.Array, count: int) -> pa.Array:
+def _one(column: Any, count: int) -> Any:
     if isinstance(column, pa.ChunkedArray):
         if column.num_chunks == 1:
             return column.chunk(0)
@@ -128,17 +139,10 @@ def _one(column: pa.ChunkedArray | pa.Array, count: int) -> pa.Array:
     return column
 
 
-def _offsets(array: pa.Array) -> npt.NDArray[np.int32]:
-    buffer = array.buffers()[1]
-    if buffer is None:
-        return np.zeros(len(array) + 1, np.int32)
-    return np.frombuffer(buffer, np.int32)[array.offset : array.offset + len(array) + 1]
-
-
 # -- CRI headers ---------------------------------------------------------------------------------------------
 
 
-def _headers(rows: pa.Table) -> pa.BinaryArray:
+def _headers(rows: pa.Table) -> Any:
     """Return the canonical CRI header of each row that has one and whose bytes are not in ``raw``, else b''."""
     count = rows.num_rows
     parser = _one(rows["parser"], count).dictionary_encode()
@@ -164,7 +168,7 @@ def _headers(rows: pa.Table) -> pa.BinaryArray:
     matrix[:, 44] = ord(" ")
     offsets = np.zeros(count + 1, np.int32)
     np.cumsum(keep.sum(axis=1), out=offsets[1:])
-    return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(matrix[keep])])
+    return binary_array(offsets, matrix[keep])
 
 
 def _header_block(
@@ -207,47 +211,58 @@ def _header_block(
 # -- contents ------------------------------------------------------------------------------------------------
 
 
-def _contents(rows: pa.Table, lengths: _Ints, header_lengths: npt.NDArray[np.int32]) -> pa.BinaryArray:
+def _contents(rows: pa.Table, lengths: _Ints, header_lengths: npt.NDArray[np.int32]) -> Any:
     """Return each row's own message: its body, or its slice of the joined body."""
-    body = pc.fill_null(_binary(rows, "body"), b"")
-    joined = np.flatnonzero(np.asarray(pc.is_valid(rows["join_offset"]).to_numpy()))
-    if not len(joined):
-        return _one(body, rows.num_rows)
-    slices = _slices(rows, joined, lengths, header_lengths, body)
+    body = _one(pc.fill_null(_binary(rows, "body"), b""), rows.num_rows)
+    joined = _valid(rows["join_offset"])
+    if not joined.any():
+        return body
+    slices = _slices(rows, joined, np.maximum(lengths - header_lengths - 1, 0), body)
     mask = np.zeros(rows.num_rows, np.bool_)
     mask[list(slices)] = True
     values = pa.array([slices[row] for row in sorted(slices)], pa.binary())
-    return _one(pc.replace_with_mask(_one(body, rows.num_rows), pa.array(mask), values), rows.num_rows)
+    return _one(pc.replace_with_mask(body, pa.array(mask), values), rows.num_rows)
 
 
-def _slices(
-    rows: pa.Table, joined: npt.NDArray[np.intp], lengths: _Ints, header_lengths: npt.NDArray[np.int32], body: pa.Array
-) -> dict[int, bytes]:
-    """Cut each joined body back into its parts, from its end: parts of earlier packs stand at its beginning."""
-    offsets, first = _ints(rows, "offset_start"), _ints(rows, "join_offset")
-    part_rows: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    files, streams = rows["file_id"], rows["log_iostream"]
-    partial = pc.and_(pc.equal(rows["part"], "P"), pc.is_null(rows["join_offset"]))
-    for row in np.flatnonzero(np.asarray(pc.fill_null(partial, False).to_numpy())).tolist():
-        part_rows[files[row].as_py(), streams[row].as_py()].append(row)
+def _slices(rows: pa.Table, joined: npt.NDArray[np.bool_], content_lengths: _Ints, body: Any) -> dict[int, bytes]:
+    """Cut each joined body back into its parts, from its end: parts of earlier packs stand at its beginning.
+
+    A part whose join is open has no body of its own; one that stands for itself has.
+    """
+    lengths, offsets, first = _ints(rows, "length"), _ints(rows, "offset_start"), _ints(rows, "join_offset")
+    waits = _true(pc.equal(rows["part"], "P")) & ~joined & (lengths > 0) & (np.diff(offsets_of(body)) == 0)
+    concerned = np.flatnonzero(joined | waits)
+    names = rows.select(["file_id", "log_iostream"]).take(concerned).to_pydict()
+    order = sorted(
+        range(len(concerned)),
+        # An empty row that closes a join stands at the offset of the line behind it, and before it.
+        key=lambda at: (
+            names["file_id"][at],
+            names["log_iostream"][at] or "",
+            offsets[concerned[at]],
+            lengths[concerned[at]],
+        ),
+    )
     slices: dict[int, bytes] = {}
-    for row in joined.tolist():
-        text = body[row].as_py()
-        members = [
-            member
-            for member in part_rows[files[row].as_py(), streams[row].as_py()]
-            if first[row] <= offsets[member] < offsets[row] or (lengths[row] == 0 and first[row] <= offsets[member])
-        ]
-        end = len(text)
-        for member in [row, *sorted(members, key=lambda at: -offsets[at])]:
-            own = 0 if lengths[member] == 0 else int(lengths[member] - header_lengths[member] - 1)
-            begin = max(end - max(own, 0), 0)
-            slices[member] = text[begin:end]
-            end = begin
+    parts: list[int] = []
+    before: tuple[str, str] | None = None
+    for at in order:
+        row, owner = int(concerned[at]), (names["file_id"][at], names["log_iostream"][at])
+        if owner != before:
+            parts, before = [], owner
+        parts.append(row)
+        if joined[row]:
+            text = body[row].as_py()
+            end = len(text)
+            for member in reversed(parts):
+                own = int(content_lengths[member]) if lengths[member] and offsets[member] >= first[row] else 0
+                slices[member] = text[max(end - own, 0) : end]
+                end = max(end - own, 0)
+            parts = []
     return slices
 
 
-def _docker_mask(rows: pa.Table) -> pa.BooleanArray:
+def _docker_mask(rows: pa.Table) -> Any:
     count = rows.num_rows
     docker = pc.starts_with(_one(rows["parser"], count), DOCKER_PARSER)
     return pc.and_(pc.fill_null(docker, False), pc.is_null(_one(rows["raw"], count)))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from ashiato.core.record import COLUMNS, ROW_VERSION
+
+pc: Final[Any] = pyarrow.compute
+
 
 _TYPES: Final = {"string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "binary": pa.binary()}
 
@@ -36,9 +41,10 @@ def conform(table: pa.Table) -> pa.Table:
     return pa.table([table.column(field.name).cast(field.type) for field in SCHEMA], schema=SCHEMA)
 
 
-def order_times(table: pa.Table) -> pa.ChunkedArray:
+def order_times(table: pa.Table) -> pa.ChunkedArray[Any]:
     """Return the time that orders each row: event time, else reading time."""
-    return pc.coalesce(table["time_unix_nano"], table["observed_time_unix_nano"])
+    times: pa.ChunkedArray[Any] = pc.coalesce(table["time_unix_nano"], table["observed_time_unix_nano"])
+    return times
 
 
 def in_order(table: pa.Table, *, newest_first: bool = False, limit: int | None = None) -> pa.Table:
@@ -69,3 +75,24 @@ def without_doubles(table: pa.Table) -> pa.Table:
         keep.append(uid not in seen)
         seen.add(uid)
     return table if all(keep) else table.filter(pa.array(keep))
+
+
+def binary_array(offsets: npt.NDArray[np.int32], content: bytes | npt.NDArray[np.uint8]) -> pa.BinaryArray:
+    """Return the values ``content[offsets[i]:offsets[i + 1]]`` without copying ``content``."""
+    buffers: list[Any] = [
+        None,
+        pa.py_buffer(offsets.data),
+        pa.py_buffer(content if isinstance(content, bytes) else content.data),
+    ]
+    array: Any = pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
+    values: pa.BinaryArray = array
+    return values
+
+
+def offsets_of(array: Any) -> npt.NDArray[np.int32]:
+    """Return where each value of a binary or string array begins in its content, and where the last one ends."""
+    buffer = array.buffers()[1]
+    if buffer is None:
+        return np.zeros(len(array) + 1, np.int32)
+    offsets: npt.NDArray[np.int32] = np.frombuffer(buffer, np.int32)
+    return offsets[array.offset : array.offset + len(array) + 1]
