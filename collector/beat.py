@@ -33,8 +33,8 @@ class Pulse:
         self._watermark = 0
         self._stated_watermark = -1
         self._awaited: tuple[int, dict[str, int]] | None = None
-        self._beaten_nano = 0
-        """Monotonic time of the last beat; 0 before the first."""
+        self._has_beaten = False
+        self._beaten_nano = clock.monotonic_nano()
         self._moved_unix_nano = 0
         self._bytes_acknowledged = 0
 
@@ -60,11 +60,13 @@ class Pulse:
         moved = [file for file in self._shipped() if file.moved_since_beat]
         is_news = bool(moved) or self._watermark > self._stated_watermark
         is_behind = is_news and self._stated_watermark <= self._moved_unix_nano
-        due = self._beaten_nano + (self._interval_ns if is_behind else self._idle_interval_ns)
-        if not last and (not self._watermark or (self._beaten_nano and now < due)):
+        # The first beat waits for the first watermark, not longer than any other.
+        is_soon = is_behind and self._watermark > 0
+        due = self._beaten_nano + (self._interval_ns if is_soon else self._idle_interval_ns)
+        if not last and now < due and (self._has_beaten or not self._watermark):
             return
         self._ledger.append(self._lines(moved))
-        self._beaten_nano, self._stated_watermark = now, self._watermark
+        self._has_beaten, self._beaten_nano, self._stated_watermark = True, now, self._watermark
         for file in moved:
             file.moved_since_beat = False
 
@@ -91,7 +93,7 @@ class Pulse:
         left = {
             file_id: size
             for file_id, size in sizes.items()
-            if (file := followed.get(file_id)) is not None and file.content is not None and file.cursor.offset < size
+            if (file := followed.get(file_id)) is not None and not file.is_named and file.cursor.offset < size
         }
         if left:
             self._awaited = (started, left)

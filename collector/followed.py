@@ -10,7 +10,7 @@ from ashiato.core.chunk import ChunkFlags, FileFacts
 from ashiato.core.ids import Kind
 from ashiato.core.limits import CHUNK_BYTES_TARGET
 from ashiato.core.ports import Partition
-from collector.bookmark import Acked, Entry, Head
+from collector.bookmark import Acked, Head
 from collector.content import GUARD_BYTES, Content
 from collector.tail import READ_BYTES, CutAt, cut
 
@@ -56,6 +56,8 @@ class Followed:
     cursor: Cursor = Cursor()
     """Everything before it is acknowledged."""
     position: int = -1
+    head_noted: int = 0
+    """Length of the head that the bookmark knows."""
     size: int = 0
     """As last seen."""
     changed_monotonic_nano: int = 0
@@ -108,18 +110,38 @@ class Followed:
         """Take an acknowledgement in (C2)."""
         self.cursor, self.position, self.moved_since_beat = to, position, True
 
-    def entries(self, head_before: int) -> list[Entry]:
-        """Return what the bookmark is to learn; ``head_before`` is the length of the head that it has."""
-        at, file_id = self.cursor, self.facts.file_id
-        acked = Acked(file_id=file_id, offset=at.offset, position=self.position, guard=digest(at.guard))
-        if len(at.head) <= head_before:
-            return [acked]
-        return [Head(file_id=file_id, length=len(at.head), sha256=hashlib.sha256(at.head).hexdigest()), acked]
+    def begin(self) -> Cursor:
+        """Return a cursor that has seen no more than the first bytes that are there now."""
+        try:
+            head = self.content.read(HEAD_BYTES, 0) if self.content is not None else b""
+        except OSError:
+            # It is read again where it is shipped, and a failure is named there.
+            head = b""
+        return Cursor(head=head)
+
+    def guarded(self, to: Cursor) -> Head | None:
+        """(C7) Return what the bookmark is to know before bytes up to ``to`` leave; None where it knows enough."""
+        if len(to.head) <= self.head_noted:
+            return None
+        self.head_noted = len(to.head)
+        return Head(file_id=self.facts.file_id, length=len(to.head), sha256=hashlib.sha256(to.head).hexdigest())
+
+    def acked(self) -> Acked:
+        """Return what the bookmark is to know of the acknowledged bytes."""
+        at = self.cursor
+        return Acked(
+            file_id=self.facts.file_id, offset=at.offset, position=self.position, guard=digest(at.guard)
+        )  # fmt: skip
 
     @property
     def waiting(self) -> int:
         """Bytes seen and not acknowledged."""
         return max(0, self.size - self.cursor.offset) if self.content is not None else 0
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a gap names what of it is not acknowledged."""
+        return self.content is None or self.failure_stated
 
     @property
     def is_ledger(self) -> bool:
@@ -143,13 +165,13 @@ def resume(content: Content, *, offset: int, head: Head | None, guard: bytes) ->
 
     Raises OSError.
     """
-    if content.look().size < offset:
+    if content.look().size < max(offset, head.length if head is not None else 0):
         return None
-    first = content.read(min(HEAD_BYTES, offset), 0)
+    first = content.read(HEAD_BYTES, 0)
     if head is not None and hashlib.sha256(first[: head.length]).hexdigest() != head.sha256:
         return None
     length = min(GUARD_BYTES, offset)
     last = content.read(length, offset - length)
     if guard and digest(last) != guard:
         return None
-    return Cursor(offset=offset, at_line=offset == 0 or last.endswith(b"\n"), guard=last, head=first)
+    return Cursor(offset=offset, at_line=offset == 0 or last.endswith(b"\n"), guard=last, head=first[:offset])

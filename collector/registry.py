@@ -118,6 +118,8 @@ class Registry:
             self._saw(plan.seen)
         for event in plan.events:
             self._telemetry.emit(event)
+        if plan.statements:
+            self._bookmark.flush()
 
     # -- looking ---------------------------------------------------------------------------------------------
 
@@ -199,19 +201,22 @@ class Registry:
 
     def _compressed(self, candidate: Candidate, plan: Plan) -> None:
         """Take in a gzipped rotation: nothing where its plain form was read, the rest where it was read in part."""
+        known = self._remembered(candidate.identity)
         try:
             content = Gzipped(Path(candidate.path))
         except FileNotFoundError:
+            plan.matched |= {file.known.file_id for file in known}
             return
         except OSError as error:
-            self._not_readable(candidate, [], error, plan)
+            plan.matched |= {file.known.file_id for file in known}
+            self._not_readable(candidate, known, error, plan)
             return
         source = str(candidate.found.source)
         if any(f.facts.source == source and is_same(f.cursor, content) for f in self.files.values()):
             # Its plain form has no name any more, and is being read to its end through its descriptor.
             content.close()
             plan.settled[candidate.identity] = (candidate.size, candidate.modified_nano)
-        elif (resumed := resume_any(self._read_before(source), candidate, content)) is not None:
+        elif (resumed := resume_any([*known, *self._read_before(source)], candidate, content)) is not None:
             self._known_again(*resumed, candidate, content, plan)
         else:
             file_id = self._birth(candidate, content, plan)
@@ -262,6 +267,7 @@ class Registry:
             facts=facts_of(known), flags=ChunkFlags(known.flags), partition=self._partition_of(known),
             path=candidate.path, content=content, identity=candidate.identity, cursor=cursor,
             position=remembered.position, rotated=candidate.rotated,
+            head_noted=remembered.head.length if remembered.head is not None else 0,
             changed_monotonic_nano=self._clock.monotonic_nano(),
         )  # fmt: skip
         if candidate.found.compressed:
@@ -295,6 +301,9 @@ class Registry:
             if found.compressed:
                 file.closing = "rotated"
             plan.follow.append(file)
+            # What it begins with, if it has begun: its inode may be gone when a crash is over.
+            if (head := file.guarded(file.begin())) is not None:
+                plan.entries.append(head)
         return known.file_id
 
     # -- what cannot be had ----------------------------------------------------------------------------------

@@ -268,12 +268,15 @@ class Collector:
 
     async def _send(self, load: Load) -> None:
         """Send until the bus keeps it; then the files move on, and the bookmark after them (C2, C4)."""
+        # (C7) what tells a file again after a crash is durable before its bytes leave
+        if heads := [head for file, cursor in load.behind if (head := file.guarded(cursor)) is not None]:
+            self._bookmark.note(*heads)
+            self._flush()
         position = await self._keep_sending(load)
         for file, cursor in load.behind:
-            head_before = len(file.cursor.head)
             file.end_sent = load.ends
             file.advance(cursor, position)
-            self._bookmark.note(*file.entries(head_before))
+            self._bookmark.note(file.acked())
         self._pulse.acknowledged(load)
         topic, number = load.partition
         self._telemetry.emit(

@@ -1,0 +1,561 @@
+"""The collector against real files that rotate, shrink, vanish and cannot be read, and a bus that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gzip
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ashiato.core.chunk import ChunkFlags
+from ashiato.core.errors import SettingsError, TransientError
+from ashiato.core.ids import Kind
+from ashiato.core.ledger import Beat, Born, Closed, Config, Gap
+from ashiato.core.limits import FRAME_RAW_BYTES_TARGET
+from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, reassemble, until
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(root=tmp_path)
+
+
+def lines(first: int, count: int, *, width: int = 40) -> bytes:
+    return b"".join(b"2026-11-24T10:00:00.%09dZ stdout F %0*d\n" % (n, width, n) for n in range(first, first + count))
+
+
+async def until_born(node: Node, count: int) -> None:
+    await until(lambda: len(node.stated(Born)) == count)
+
+
+async def test_every_kind_of_file_below_a_folder_arrives_byte_for_byte(node: Node) -> None:
+    # given: container output in both layouts, and every other kind of source
+    docker = node.root / "docker/containers" / ("ab" * 32) / f"{'ab' * 32}-json.log"
+    written = {
+        node.pod_log(): (Kind.CONTAINER, lines(0, 100)),
+        docker: (Kind.CONTAINER, b'{"log":"hello\\n","stream":"stdout","time":"2026-11-24T10:00:00Z"}\n'),
+        node.logs / "kubernetes/audit/audit.log": (Kind.AUDIT, b'{"auditID":"1","stage":"ResponseComplete"}\n'),
+        node.logs / "audit/audit.log": (Kind.AUDITD, b"type=SYSCALL msg=audit(1.1:1): x\n"),
+        node.logs / "falco/events.json": (Kind.FALCO, b'{"rule":"r","priority":"Error","output":"o"}\n'),
+        node.logs / "pods.watch.jsonl": (Kind.WATCH, b'{"type":"ADDED","object":{}}\n'),
+        node.root / "access/access-000001.jsonl": (Kind.ACCESS, b'{"who":"alice"}\n'),
+    }
+    for path, (_, content_) in written.items():
+        node.write(path, content_)
+    # when
+    roots = (str(node.logs), str(node.root / "docker"))
+    async with node.collector(roots=roots, access_dir=str(node.root / "access")):
+        await until(lambda: len(reassemble(chunks_of(node.broker))) == len(written) + 1)
+    # then: every byte is there under its kind, and our own ledger too
+    held = reassemble(chunks_of(node.broker)).values()
+    assert {(f.path, f.source.kind, f.content) for f in held if f.source.kind is not Kind.LEDGER} == {
+        (str(path), kind, content_) for path, (kind, content_) in written.items()
+    }
+    assert node.contents(Kind.LEDGER) == [(node.state / "ledger/ledger-000001.jsonl").read_bytes()]
+
+
+async def test_rotations_while_it_runs_keep_every_byte_and_one_id_for_each_file(node: Node) -> None:
+    log = node.pod_log()
+    written = []
+    async with node.collector():
+        for turn in range(6):
+            written.append(lines(turn * 100, 50))
+            node.write(log, written[-1])
+            if turn % 2:  # half of the rotations come before the bytes were seen
+                await until(lambda: sum(map(len, node.contents())) == sum(map(len, written)))
+            late = lines(turn * 100 + 50, 1)
+            log.rename(rotated := log.with_name(f"0.log.20261124-10000{turn}"))
+            node.write(rotated, late)  # the writer has the old file open for a while
+            written[-1] += late
+        node.write(log, b"last\n")
+        written.append(b"last\n")
+        await until(lambda: sum(file.closed for file in node.files()) == 6)
+    assert node.contents() == written
+    assert {file.restart_count for file in node.files()} == {0}
+    assert not node.stated(Gap)
+
+
+async def test_several_rotations_while_the_bus_is_away_lose_nothing(node: Node) -> None:
+    log, writer = node.pod_log(), FlakyWriter(node.broker)
+    node.write(log, lines(0, 10))
+    async with node.collector(writer):
+        await until(lambda: node.contents() == [lines(0, 10)])
+        writer.away = True
+        node.write(log, lines(10, 10))
+        for turn in range(3):
+            log.rename(log.with_name(f"0.log.20261124-10000{turn}"))
+            node.write(log, lines(100 * turn, 20_000))
+            await until_born(node, 3 + turn)
+        await until(lambda: writer.refused > 0)
+        writer.away = False
+        await until(lambda: sum(map(len, node.contents())) == len(lines(0, 20)) + 3 * len(lines(0, 20_000)))
+    assert node.contents() == [lines(0, 20), *(lines(100 * turn, 20_000) for turn in range(3))]
+
+
+async def test_a_failed_frame_is_sent_again_before_anything_behind_it(node: Node) -> None:
+    # given: a bus that keeps frames and loses the replies
+    log, writer = node.pod_log(), FlakyWriter(node.broker)
+    writer.lose_replies = 5
+    node.write(log, lines(0, 30_000))
+    # when
+    async with node.collector(writer):
+        await until(lambda: node.contents() == [lines(0, 30_000)] and writer.lose_replies == 0)
+    # then: some bytes came twice, never out of order (reassemble refuses holes)
+    assert writer.resets > 0
+    assert sum(file.bytes_sent for file in node.files()) + sum(f.bytes_sent for f in node.files(Kind.LEDGER)) > sum(
+        map(len, node.contents() + node.contents(Kind.LEDGER))
+    )
+
+
+async def test_a_restart_sends_only_what_was_not_acknowledged(node: Node) -> None:
+    log, writer = node.pod_log(), FlakyWriter(node.broker)
+    node.write(log, lines(0, 100))
+    async with node.collector():
+        await until(lambda: node.contents() == [lines(0, 100)])
+    node.write(log, lines(100, 100))
+    async with node.collector(writer):
+        await until(lambda: node.contents() == [lines(0, 200)])
+    (file,) = node.files()
+    assert file.bytes_sent == len(lines(0, 200))
+
+
+async def test_a_file_that_rotated_while_it_was_down_goes_on_at_the_right_byte(node: Node) -> None:
+    log = node.pod_log()
+    node.write(log, lines(0, 100))
+    async with node.collector():
+        await until(lambda: node.contents() == [lines(0, 100)])
+    # when: it grows, rotates twice, and the first rotation is gzipped
+    node.write(log, lines(100, 100))
+    log.rename(log.with_name("0.log.20261124-100000"))
+    node.write(log, lines(200, 100))
+    log.rename(log.with_name("0.log.20261124-100001"))
+    node.write(log, lines(300, 100))
+    plain = log.with_name("0.log.20261124-100000")
+    plain.with_name(plain.name + ".gz").write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+    async with node.collector():
+        await until(lambda: sum(map(len, node.contents())) == len(lines(0, 400)))
+    # then: three files, each held once
+    assert node.contents() == [lines(0, 200), lines(200, 100), lines(300, 100)]
+    assert sum(file.bytes_sent for file in node.files()) == len(lines(0, 400))
+    assert not node.stated(Gap)
+
+
+async def test_a_gzipped_rotation_that_was_never_seen_plain_is_read_whole(node: Node) -> None:
+    packed = node.pod_log("0.log.20261124-100000.gz")
+    packed.write_bytes(gzip.compress(lines(0, 20_000)) + gzip.compress(lines(20_000, 10)))
+    async with node.collector():
+        await until(lambda: node.files() and node.files()[0].closed)
+    assert node.contents() == [lines(0, 20_010)]
+
+
+async def test_a_gzipped_rotation_that_was_read_plain_is_not_sent_again(node: Node) -> None:
+    log = node.pod_log()
+    node.write(log, lines(0, 100))
+    async with node.collector():
+        await until(lambda: node.contents() == [lines(0, 100)])
+        log.rename(rotated := log.with_name("0.log.20261124-100000"))
+        rotated.with_name(rotated.name + ".gz").write_bytes(gzip.compress(rotated.read_bytes()))
+        rotated.unlink()
+        await until(lambda: node.files()[0].closed)
+    async with node.collector():  # nor after a restart, under another name
+        rotated.with_name(rotated.name + ".gz").rename(rotated.with_name("0.log.1.gz"))
+        node.write(log, b"new\n")
+        await until(lambda: len(node.contents()) == 2)
+    assert node.contents() == [lines(0, 100), b"new\n"]
+
+
+async def test_a_damaged_gzip_is_read_up_to_the_damage_and_the_rest_is_a_gap(node: Node) -> None:
+    whole = gzip.compress(os.urandom(200_000).hex().encode())
+    node.pod_log("0.log.20261124-100000.gz").write_bytes(whole[: len(whole) // 2])
+    async with node.collector():
+        await until(lambda: node.files() and node.files()[0].closed)
+    (held,) = node.contents()
+    assert gzip.decompress(whole).startswith(held)
+    (gap,) = node.stated(Gap)
+    assert (gap.reason, gap.offset_start) == ("unreadable", str(len(held)))
+    assert len(held) > 0
+
+
+async def test_a_file_that_is_unlinked_while_open_is_drained_and_closed(node: Node) -> None:
+    log, writer = node.pod_log(), FlakyWriter(node.broker)
+    async with node.collector(writer):
+        await until(lambda: node.stated(Born))
+        writer.away = True
+        node.write(log, lines(0, 30_000) + b"half a line")
+        await until(lambda: len(node.stated(Born)) == 2)
+        shutil.rmtree(log.parent.parent)
+        writer.away = False
+        await until(lambda: node.files() and node.files()[0].closed)
+        await until(lambda: node.stated(Closed))
+    assert node.contents() == [lines(0, 30_000) + b"half a line"]
+    assert [(closed.reason, closed.size) for closed in node.stated(Closed)] == [
+        ("unlinked", str(len(node.contents()[0])))
+    ]
+    assert not node.stated(Gap)
+
+
+async def test_a_file_that_shrinks_leaves_a_gap_and_is_another_file(node: Node) -> None:
+    log, writer = node.pod_log(), FlakyWriter(node.broker)
+    node.write(log, lines(0, 10))
+    async with node.collector(writer):
+        await until(lambda: node.contents() == [lines(0, 10)])
+        writer.away = True
+        node.write(log, lines(10, 10))
+        await until(lambda: writer.refused and node.telemetry and node.telemetry.value("backlog_bytes") > 0)
+        log.write_bytes(b"anew\n")
+        await until(lambda: node.stated(Gap))
+        writer.away = False
+        await until(lambda: b"anew\n" in node.contents())
+        await until(lambda: node.files()[0].closed)
+    (gap,) = node.stated(Gap)
+    first = node.stated(Born)[0]
+    assert (gap.reason, gap.file_id) == ("truncated", first.file_id)
+    assert (int(gap.offset_start), int(gap.offset_end)) == (len(lines(0, 10)), len(lines(0, 20)))
+    assert [closed.reason for closed in node.stated(Closed)] == ["truncated"]
+    assert node.contents()[1] == b"anew\n"
+    assert node.telemetry is not None
+    assert node.telemetry.value("bytes_lost_total", reason="truncated") == len(lines(0, 10))
+
+
+async def test_a_file_written_anew_and_longer_is_told_by_the_bytes_before_the_offset(node: Node) -> None:
+    log, writer = node.pod_log(), FlakyWriter(node.broker)
+    node.write(log, lines(0, 10))
+    async with node.collector(writer):
+        await until(lambda: node.contents() == [lines(0, 10)])
+        with log.open("r+b") as file:  # same inode, never shorter in between
+            file.write(lines(500, 30))
+        await until(lambda: len(node.contents()) == 2 and node.contents()[1] == lines(500, 30))
+    assert node.contents()[0] == lines(0, 10)
+    assert [gap.reason for gap in node.stated(Gap)] == ["truncated"]
+
+
+async def test_a_file_that_vanished_while_it_was_down_is_a_gap(node: Node) -> None:
+    log = node.pod_log()
+    node.write(log, lines(0, 10))
+    async with node.collector():
+        await until(lambda: node.contents() == [lines(0, 10)])
+    log.unlink()
+    async with node.collector():
+        await until(lambda: node.files()[0].closed)
+    (gap,) = node.stated(Gap)
+    assert (gap.reason, int(gap.offset_start), gap.offset_end) == ("rotated_away", len(lines(0, 10)), "")
+
+
+async def test_a_folder_that_is_missing_for_a_while_is_waited_for(node: Node) -> None:
+    log = node.pod_log()
+    node.write(log, lines(0, 10))
+    async with node.collector():
+        await until(lambda: node.contents() == [lines(0, 10)])
+    node.logs.rename(node.root / "unmounted")
+    async with node.collector():
+        await until(lambda: len(node.stated(Config)) == 2 and node.stated(Beat))
+        (node.root / "unmounted").rename(node.logs)
+        node.write(log, lines(10, 10))
+        await until(lambda: node.contents() == [lines(0, 20)])
+    assert not node.stated(Gap)
+
+
+async def test_an_unreadable_file_is_named_counted_and_read_when_it_opens(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: a file that refuses to open (root would read it, so the refusal is injected where it is opened)
+    log = node.pod_log()
+    node.write(log, lines(0, 10))
+    really_open, locked = os.open, True
+
+    def refuse(path: Any, *rest: Any, **more: Any) -> int:
+        if locked and str(path) == str(log):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return really_open(path, *rest, **more)
+
+    monkeypatch.setattr("collector.content.os.open", refuse)
+    # when
+    async with node.collector():
+        await until(lambda: node.stated(Gap) and len(node.stated(Beat)) > 1)
+        assert node.contents() == []
+        assert node.telemetry is not None
+        assert node.telemetry.value("files_unreadable_total") == 1
+        locked = False
+        await until(lambda: node.contents() == [lines(0, 10)])
+    # then: one birth, and the gap is of the same file, so that the held bytes win over it
+    (gap,) = node.stated(Gap)
+    born = [birth for birth in node.stated(Born) if birth.path == str(log)]
+    assert [birth.file_id for birth in born] == [gap.file_id]
+    assert (gap.reason, gap.offset_start, gap.offset_end) == ("unreadable", "0", "")
+
+
+async def test_a_folder_that_cannot_be_listed_is_named(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.write(node.pod_log(), b"x\n")
+    really_list = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("secret"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return really_list(path)
+
+    (node.logs / "secret").mkdir()
+    monkeypatch.setattr("collector.discovery.os.scandir", refuse)
+    async with node.collector():
+        await until(lambda: node.contents() == [b"x\n"] and node.stated(Gap))
+    (gap,) = node.stated(Gap)
+    assert gap.reason == "unreadable"
+    assert gap.source.endswith("/secret")
+
+
+async def test_a_read_that_fails_is_named_once_and_tried_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = node.pod_log()
+    really_read, broken = os.pread, True
+
+    def fail(descriptor: int, length: int, offset: int) -> bytes:
+        if broken and Path(f"/proc/self/fd/{descriptor}").resolve() == log:
+            raise OSError(errno.EIO, "Input/output error")
+        return really_read(descriptor, length, offset)
+
+    monkeypatch.setattr("collector.content.os.pread", fail)
+    node.write(log, lines(0, 10))
+    async with node.collector():
+        await until(lambda: node.stated(Gap) and len(node.stated(Beat)) > 1)
+        broken = False
+        await until(lambda: node.contents() == [lines(0, 10)])
+    assert [gap.reason for gap in node.stated(Gap)] == ["unreadable"]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        pytest.param(b"\xff\xfe\x80 not UTF-8\n", id="invalid UTF-8"),
+        pytest.param(b"\0\0\0\n\0\0", id="NUL bytes"),
+        pytest.param(b"x" * 10_000_000 + b"\n", id="a 10 MB line"),
+        pytest.param(b"2026-11-24T10:00:00.0Z stdo", id="half a CRI line"),
+        pytest.param(b"\n" * 5000, id="empty lines"),
+        pytest.param(b"\r\n\r\n", id="carriage returns"),
+    ],
+)
+async def test_garbage_is_kept_byte_for_byte(node: Node, garbage: bytes) -> None:
+    node.write(node.pod_log(), garbage)
+    node.write(node.pod_log(pod="other"), lines(0, 10))
+    async with node.collector(unterminated_idle_s=0.1):
+        await until(lambda: sorted(node.contents()) == sorted([garbage, lines(0, 10)]))
+    (held,) = [file for file in node.files() if file.content == garbage]
+    assert bool(held.flags & ChunkFlags.UNTERMINATED) == (not garbage.endswith(b"\n"))
+
+
+async def test_an_empty_file_is_born_and_closed(node: Node) -> None:
+    log = node.pod_log()
+    node.write(log, b"")
+    async with node.collector():
+        await until(lambda: len(node.stated(Born)) == 2)
+        log.unlink()
+        await until(lambda: node.stated(Closed))
+    (held,) = node.files()
+    assert (held.content, held.closed) == (b"", True)
+
+
+async def test_an_unterminated_end_waits_and_what_follows_is_shipped_behind_it(node: Node) -> None:
+    log = node.pod_log()
+    node.write(log, b"whole\nhal")
+    async with node.collector():
+        await until(lambda: node.contents() == [b"whole\n"])
+        node.write(log, b"f\n")
+        await until(lambda: node.contents() == [b"whole\nhalf\n"])
+    assert not node.files()[0].flags & ChunkFlags.UNTERMINATED
+
+
+async def test_a_torn_bookmark_is_mended_and_said(node: Node) -> None:
+    log = node.pod_log()
+    node.write(log, lines(0, 10))
+    async with node.collector():
+        await until(lambda: node.contents() == [lines(0, 10)])
+    with (node.state / "bookmark").open("ab") as file:
+        file.write(b"\x40\0\0\0torn")
+    node.write(log, lines(10, 10))
+    async with node.collector():
+        await until(lambda: node.contents() == [lines(0, 20)])
+    assert [event["bytes_cut"] for event in node.events("bookmark_torn")] == [8]
+
+
+async def test_a_lost_bookmark_is_a_new_incarnation_and_what_it_sends_again_is_flagged(node: Node) -> None:
+    log = node.pod_log()
+    node.write(log, lines(0, 10))
+    async with node.collector():
+        await until(lambda: node.contents() == [lines(0, 10)])
+    (node.state / "bookmark").unlink()
+    async with node.collector():
+        await until(lambda: len(node.contents()) == 2)
+        node.write(node.pod_log(pod="later"), b"new\n")
+        await until(lambda: len(node.contents()) == 3)
+    before, after, later = node.files()
+    assert before.content == after.content == lines(0, 10)
+    assert not before.flags & ChunkFlags.RESENT
+    assert after.flags & ChunkFlags.RESENT
+    assert not later.flags & ChunkFlags.RESENT
+    assert len({config.incarnation for config in node.stated(Config)}) == 2
+    assert len(node.events("bookmark_begun")) == 2
+
+
+async def test_a_bookmark_of_another_node_is_not_used(node: Node) -> None:
+    node.write(node.pod_log(), lines(0, 10))
+    async with node.collector():
+        await until(lambda: node.contents() == [lines(0, 10)])
+    async with node.collector(node="n2"):
+        await until(lambda: len(node.contents()) == 2)
+    assert [file.source.node for file in node.files()] == ["n1", "n2"]
+    assert node.files()[1].flags & ChunkFlags.RESENT
+
+
+async def test_a_birth_that_only_the_ledger_has_keeps_its_id(node: Node) -> None:
+    # given: a crash between the ledger's append and the bookmark's
+    log = node.pod_log()
+    node.write(log, lines(0, 10))
+    async with node.collector():
+        await until(lambda: node.contents() == [lines(0, 10)])
+    before = (node.state / "bookmark").read_bytes()
+    node.write(node.pod_log(pod="second"), lines(50, 5))
+    async with node.collector():
+        await until(lambda: len(node.contents()) == 2)
+    (node.state / "bookmark").write_bytes(before)
+    # when
+    async with node.collector():
+        await until(lambda: len(node.stated(Config)) == 3 and node.stated(Beat))
+    # then: no file was born twice
+    births = [birth.path for birth in node.stated(Born)]
+    assert len(births) == len(set(births)) == 3
+    assert node.contents() == [lines(0, 10), lines(50, 5)]
+
+
+async def test_a_full_disk_under_the_state_folder_loses_nothing(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = node.pod_log()
+    node.write(log, lines(0, 10))
+    really_write, full = os.write, False
+
+    def write(descriptor: int, data: Any) -> int:
+        if full:
+            really_write(descriptor, bytes(data)[: len(data) // 2])  # what a full disk does: half of it
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really_write(descriptor, data)
+
+    monkeypatch.setattr("collector.append_file.os.write", write)
+    async with node.collector():
+        await until(lambda: node.contents() == [lines(0, 10)])
+        full = True
+        node.write(log, lines(10, 10))
+        node.write(node.pod_log(pod="waits"), lines(90, 3))
+        # known files go on, new births wait
+        await until(lambda: node.contents() == [lines(0, 20)])
+        await until(lambda: len(node.events("part_unavailable")) > 5)
+        full = False
+        await until(lambda: node.contents() == [lines(0, 20), lines(90, 3)])
+    births = [birth.path for birth in node.stated(Born)]
+    assert len(births) == len(set(births)) == 3
+    assert not node.stated(Gap)
+
+
+async def test_a_beat_soon_says_that_everything_written_is_acknowledged(node: Node) -> None:
+    log = node.pod_log()
+    async with node.collector():
+        await until(lambda: node.stated(Beat))
+        node.write(log, lines(0, 10))
+        written_ns = log.stat().st_mtime_ns
+        await until(lambda: int(node.stated(Beat)[-1].watermark_unix_nano) > written_ns)
+        birth = next(birth for birth in node.stated(Born) if birth.path == str(log))
+        offsets = [
+            int(moved.offset) for beat in node.stated(Beat) for moved in beat.moved if moved.file_id == birth.file_id
+        ]
+    assert offsets[-1] == len(lines(0, 10))
+
+
+async def test_the_watermark_waits_for_what_the_bus_does_not_keep(node: Node) -> None:
+    log, writer = node.pod_log(), FlakyWriter(node.broker)
+    async with node.collector(writer):
+        await until(lambda: node.stated(Beat))
+        writer.away = True
+        node.write(log, lines(0, 10))
+        written_ns = log.stat().st_mtime_ns
+        await until(lambda: writer.refused > 0)
+        await until(lambda: len(node.events("part_unavailable")) >= 3)
+        assert all(int(beat.watermark_unix_nano) <= written_ns for beat in node.stated(Beat))
+        writer.away = False
+        await until(lambda: int(node.stated(Beat)[-1].watermark_unix_nano) > written_ns)
+
+
+async def test_a_quiet_node_beats_only_at_the_long_interval(node: Node) -> None:
+    node.write(node.pod_log(), lines(0, 10))
+    async with node.collector(idle_beat_interval_s=600, beat_interval_s=0.01):
+        await until(lambda: node.contents() == [lines(0, 10)])
+        await until(lambda: len(node.stated(Beat)) >= 2)
+        # the ledger's own bytes are shipped, and that is no movement: many sweeps later nothing was added
+        quiet = asyncio.get_running_loop().time() + 0.5
+        await until(lambda: asyncio.get_running_loop().time() > quiet)
+        beats = len(node.stated(Beat))
+        later = asyncio.get_running_loop().time() + 1
+        await until(lambda: asyncio.get_running_loop().time() > later)
+        assert len(node.stated(Beat)) == beats
+
+
+async def test_the_live_ledger_is_not_closed_although_its_name_has_a_number(node: Node) -> None:
+    async with node.collector(settle_s=0.05, idle_beat_interval_s=600):
+        await until(lambda: node.stated(Beat))
+        quiet = asyncio.get_running_loop().time() + 0.5
+        await until(lambda: asyncio.get_running_loop().time() > quiet)
+        assert not node.stated(Closed)
+
+
+async def test_a_flood_starves_nobody(node: Node) -> None:
+    # given: both files in one partition
+    node.bulk_partitions = 1
+    node.write(node.pod_log(pod="flood"), lines(0, 100_000))
+    node.write(node.pod_log(pod="quiet"), b"here\n")
+    async with node.collector():
+        await until(lambda: sum(map(len, node.contents())) == len(lines(0, 100_000)) + 5)
+    # then: the quiet one is in the first or second frame
+    before = 0
+    for chunk in chunks_of(node.broker):
+        if chunk.payload == b"here\n":
+            break
+        before += len(chunk.payload) if "flood" in chunk.file.source else 0
+    assert before <= 2 * FRAME_RAW_BYTES_TARGET
+
+
+async def test_a_second_collector_on_the_same_state_folder_is_refused(node: Node) -> None:
+    async with node.collector():
+        await until(lambda: node.stated(Beat))
+        with pytest.raises(SettingsError, match="another collector"):
+            async with node.collector():
+                pass
+
+
+async def test_a_link_out_of_the_roots_is_not_followed_and_one_within_is_read_once(node: Node) -> None:
+    node.write(node.root / "secret.log", b"secret\n")
+    node.pod_log().symlink_to(node.root / "secret.log")
+    real = node.logs / "docker/containers" / ("cd" * 32) / f"{'cd' * 32}-json.log"
+    node.write(real, b'{"log":"x\\n"}\n')
+    node.pod_log(pod="linked").symlink_to(real)
+    async with node.collector():
+        await until(node.contents)
+        await until(lambda: len(node.stated(Beat)) > 2)
+    (held,) = node.files()
+    assert (held.source.pod, held.content) == ("linked", b'{"log":"x\\n"}\n')
+
+
+async def test_births_go_on_while_the_bus_is_away_at_the_start(node: Node) -> None:
+    async with node.collector():
+        await until(lambda: node.stated(Beat))
+    writer = FlakyWriter(node.broker)
+
+    async def no_answer(topic: str) -> int:
+        raise TransientError("away", topic=topic)
+
+    writer.partitions, writer.away = no_answer, True  # type: ignore[method-assign]
+    async with node.collector(writer):
+        log = node.pod_log()
+        node.write(log, lines(0, 10))
+        await until(lambda: any(birth.path == str(log) for birth in node.stated(Born)))
+        log.unlink()  # too late to hurt
+        writer.away = False
+        await until(lambda: node.contents() == [lines(0, 10)])
