@@ -64,8 +64,17 @@ def attribute_of(body: str, path: str) -> list[Scalar]:
 
 def has_attribute(body: str, path: str) -> bool:
     """Tell whether the body has a value at ``path``, or below it."""
-    below = f"{path}."
-    return any(at == path or at.startswith(below) for at, _ in leaves(body))
+    stack: list[tuple[str | None, object]] = [(path, _object(body))]
+    while stack:
+        rest, value = stack.pop()
+        if isinstance(value, list):
+            stack.extend((rest, child) for child in value)
+        elif isinstance(value, dict):
+            inside = ((None, child) for child in value.values())
+            stack.extend(_below(rest, value, beneath=True) if rest is not None else inside)
+        elif rest is None and value is not None:
+            return True
+    return False
 
 
 def text_of(value: Scalar) -> str:
@@ -82,10 +91,10 @@ def text_of(value: Scalar) -> str:
         return hex(value)
 
 
-def _below(rest: str, value: dict[str, object]) -> Iterator[tuple[str | None, object]]:
-    """Yield what lies on the way to ``rest``, with what is left of the way; None at its end."""
+def _below(rest: str, value: dict[str, object], *, beneath: bool = False) -> Iterator[tuple[str | None, object]]:
+    """Yield what lies on the way to ``rest``, or ``beneath`` it, with what is left of the way; None at its end."""
     for key, child in reversed(value.items()):
-        if key == rest:
+        if key == rest or (beneath and key.startswith(f"{rest}.")):
             yield None, child
         elif rest.startswith(f"{key}."):
             yield rest[len(key) + 1 :], child

@@ -26,7 +26,7 @@ from ashiato.core.table import in_order, order_times, uids
 NODES_DEEP_MAX: Final = 100
 """Nodes inside nodes: far beyond what a person writes, and below what the interpreter can follow."""
 
-_UID: Final = re.compile(r"(?P<file_id>.+)-(?P<offset>[0-9a-f]{16})(?P<joined>-j)?")
+UID: Final = re.compile(r"(?P<file_id>.+)-(?P<offset>[0-9a-f]{16})(?P<joined>-j)?")
 _UID_COLUMNS: Final = ("file_id", "offset_start", "length", "join_offset")
 _TIME_COLUMNS: Final = ("time_unix_nano", "observed_time_unix_nano")
 _INT64_MAX: Final = (1 << 63) - 1
@@ -266,7 +266,7 @@ def _uid(node: Leaf) -> Test:
             return strings(pa.chunked_array([pa.array(uids(table), pa.string())]))
 
         return Test(cost=_TEXT, columns=columns, evaluate=evaluate)
-    parts = _UID.fullmatch(node.value)
+    parts = UID.fullmatch(node.value)
     offset = int(parts["offset"], 16) if parts is not None else -1
     if parts is None or offset > _INT64_MAX:
         return Test(cost=_CHEAP, columns=columns, evaluate=lambda table: np.zeros(table.num_rows, np.bool_))

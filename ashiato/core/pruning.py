@@ -15,7 +15,7 @@ import pyarrow as pa
 from ashiato.core.errors import RejectedError
 from ashiato.core.ids import Kind, Source
 from ashiato.core.manifest import FileHeld, Manifest
-from ashiato.core.predicate import compile_node
+from ashiato.core.predicate import UID, compile_node
 from ashiato.core.query import All, And, Exists, Node, Not, Or, Phrase, Query, Range, Regex, Term, Wildcard
 from ashiato.core.record import UID_FIELD, column_of
 from ashiato.core.string_match import Mask
@@ -106,6 +106,9 @@ def _judge(node: Node, facts: pa.Table) -> _Known:
 
 
 def _judge_leaf(node: Term | Phrase | Wildcard | Regex | Range | Exists, facts: pa.Table) -> _Known:
+    if node.field == UID_FIELD and isinstance(node, (Term, Phrase)) and (match := UID.fullmatch(node.value)):
+        in_file = _judge_leaf(Term(field="file_id", value=match["file_id"]), facts)
+        return _Known(may=in_file.may, must=np.zeros(facts.num_rows, np.bool_))
     column = column_of(node.field) if node.field != UID_FIELD else None
     if column is not None and column.name in facts.column_names:
         return _both(compile_node(node).evaluate(facts))

@@ -1,6 +1,7 @@
 """Tests of the body's words: a cheap superset over whole columns first, the exact test of tokens on what is left.
 
-Plain rows (ASCII, no run of letters longer than a token) are decided exactly by RE2; all others by the tokeniser.
+Plain rows (ASCII, no run of letters longer than a token) are decided by one expression. In other rows what it finds is
+found, and what it does not find is for the tokeniser to say.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from ashiato.core.string_match import ANY_ONE, ANY_RUN, Mask, StringTest, Values
 from ashiato.core.tokens import CJK, TOKEN_CHARS_MAX, fold, tokens
 
 _WORD: Final = "[0-9A-Za-z_]"
-_GAP: Final = "[^0-9A-Za-z_]"
+_GAP: Final = r"[^0-9A-Za-z_\x{80}-\x{10ffff}]"
+"""Between two words, whatever else a text holds: only ASCII that is in no word."""
 _LONG: Final = f"{_WORD}{{{TOKEN_CHARS_MAX + 1}}}"
 _CJK_CHARACTER: Final = re.compile(f"[{CJK}]")
+_CJK_RUN: Final = re.compile(rf"\W*([{CJK}]{{2,}})\W*")
 
 UNEQUAL_FOLDS: Final = "".join(
     character
@@ -43,14 +46,17 @@ def term(value: str) -> StringTest:
     words = list(tokens(value))
     if not words:
         raise RejectedError("there is no word in it; give letters or digits, or a regular expression", value=value)
-    middle = f"{_GAP}+".join(map(escaped, words))
-    plain = regex(rf"(?i)(?:\A|{_GAP}){middle}(?:\z|{_GAP})") if all(map(str.isascii, words)) else _nowhere
+    if all(map(str.isascii, words)):
+        middle = f"{_GAP}+".join(map(escaped, words))
+        surely = regex(rf"(?i)(?:\A|{_GAP}){middle}(?:\z|{_GAP})")
+    else:
+        surely = _run(value, words)
     wanted = "\n" + "\n".join(words) + "\n"
 
     def exact(texts: Sequence[str]) -> Mask:
         return np.fromiter((wanted in f"\n{chr(10).join(tokens(text))}\n" for text in texts), np.bool_, len(texts))
 
-    return _matcher(max(words, key=len), plain, exact)
+    return _matcher(list(dict.fromkeys(words)), surely, exact)
 
 
 def wildcard(pattern: str) -> StringTest:
@@ -64,7 +70,7 @@ def wildcard(pattern: str) -> StringTest:
     if parts == [ANY_RUN]:
         parts = [ANY_ONE, ANY_RUN]  # a word has a character at least
     body = "".join(f"{_WORD}*" if p == ANY_RUN else _WORD if p == ANY_ONE else escaped(p[1:]) for p in parts)
-    plain = regex(rf"(?i)(?:\A|{_GAP}){body}(?:\z|{_GAP})")
+    surely = regex(rf"(?i)(?:\A|{_GAP}){body}(?:\z|{_GAP})")
     line = "".join("[^\n]*" if p == ANY_RUN else "[^\n]" if p == ANY_ONE else escaped(p[1:]) for p in parts)
     over_lines = regex(rf"(?m)^{line}$")
 
@@ -72,7 +78,7 @@ def wildcard(pattern: str) -> StringTest:
         lines = pa.array(["\n".join(dict.fromkeys(tokens(text))) for text in texts], pa.string())
         return over_lines(pa.chunked_array([lines]))
 
-    return _matcher(max(_literals(parts), key=len), plain, exact)
+    return _matcher(list(filter(None, _literals(parts))) or [""], surely, exact)
 
 
 def _parts(pattern: str) -> list[str]:
@@ -100,35 +106,55 @@ def _literals(parts: Sequence[str]) -> list[str]:
     return text.split(" ")
 
 
-def _matcher(needle: str, plain: StringTest, exact: Callable[[Sequence[str]], Mask]) -> StringTest:
-    """Return the test in steps: (1) rows that hold ``needle``, (2) of these the plain ones by RE2, (3) the others."""
-    odd_folds = regex(f"[{UNEQUAL_FOLDS}]")
+def _run(value: str, words: Sequence[str]) -> StringTest:
+    """Return the test that a text holds the one run of CJK characters that ``value`` is; else a test of nothing."""
+    match = _CJK_RUN.fullmatch(value)
+    if match is None or words[0] + "".join(word[1:] for word in words[1:]) != match[1]:
+        return _nowhere
+    return _holds(match[1])
+
+
+def _matcher(needles: Sequence[str], surely: StringTest, exact: Callable[[Sequence[str]], Mask]) -> StringTest:
+    """Return the test in steps: all ``needles`` must stand in a text in some case, then ``surely``, then ``exact``."""
+    first, *others = sorted(needles, key=len, reverse=True)
 
     def evaluate(texts: Values) -> Mask:
-        # (1) whatever case the needle is written in; what RE2 folds otherwise stays in
-        found = is_true(lambda values: pc.match_substring(values, needle, ignore_case=True))(texts)
+        # (1) rows that hold the longest needle; what RE2 folds otherwise stays in
+        found = _holds(first)(texts)
         is_ascii = is_true(pc.string_is_ascii)(texts)
         if not is_ascii.all():
-            found |= odd_folds(texts)
+            found |= _odd_folds(texts)
         at = np.flatnonzero(found)
         if not len(at):
             return found
+        # (2) rows in which the expression is sure
         left = texts.take(at)
-        # (2) exact, by one expression
-        is_plain = is_ascii[at]
-        if int(pc.max(pc.binary_length(left)).as_py() or 0) > TOKEN_CHARS_MAX:
-            is_plain &= ~_has_long_run(left)
-        found[at] = is_plain & plain(left)
-        # (3) exact, by the tokeniser
-        rest = np.flatnonzero(~is_plain)
-        if len(rest):
-            found[at[rest]] = exact([str(text) for text in left.take(rest).to_pylist()])
+        is_short = ~_has_long_run(left)
+        found[at] = surely(left) & is_short
+        # (3) rows that it cannot judge, unless another needle is missing
+        at = at[~found[at] & ~(is_ascii[at] & is_short)]
+        for needle in others:
+            left = texts.take(at)
+            at = at[_holds(needle)(left) | _odd_folds(left)]
+        if len(at):
+            found[at] = exact([str(text) for text in texts.take(at).to_pylist()])
         return found
 
     return evaluate
 
 
-_has_long_run: Final = regex(_LONG)
+def _holds(needle: str) -> StringTest:
+    return is_true(lambda texts: pc.match_substring(texts, needle, ignore_case=True))
+
+
+def _has_long_run(texts: Values) -> Mask:
+    if int(pc.max(pc.binary_length(texts)).as_py() or 0) <= TOKEN_CHARS_MAX:
+        return _nowhere(texts)
+    return _long_run(texts)
+
+
+_long_run: Final = regex(_LONG)
+_odd_folds: Final = regex(f"[{UNEQUAL_FOLDS}]")
 
 
 def _nowhere(texts: Values) -> Mask:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 
@@ -276,6 +276,26 @@ async def test_the_newest_rows_are_found_without_the_older_row_groups(large: Pat
     for query in (Query(time_end_unix_nano=pack.time_min_unix_nano), Query(time_start_unix_nano=NOON + SECOND)):
         assert (await index.search(query)).rows.num_rows == 0
     assert not archive.opened
+
+
+@pytest.mark.parametrize(("order", "expected"), [("newest_first", "node-2"), ("oldest_first", "node-1")])
+async def test_rows_of_one_moment_in_two_packs_keep_their_order(
+    tmp_path: Path, order: Literal["newest_first", "oldest_first"], expected: str
+) -> None:
+    # given two packs with rows of the same moment, of which the first holds more than the limit
+    broker, clock = MemoryBroker(bus_id="bus"), FixedClock(unix_nano=NOON)
+    await make_topics(broker)
+    works = archiver(tmp_path / "archive", broker, clock)
+    for number in (1, 2) if order == "newest_first" else (2, 1):
+        source = container("web-1", node=f"node-{number}")
+        payload = b"2026-11-24T03:14:15Z stdout F same\n" * 3
+        await send(broker, [chunk(source, f"01J0000000000000000000N00{number}", 0, payload, NOON)])
+        await works.drain()
+    # when one row is asked for
+    leg = await PackIndex(DirectoryReader(tmp_path / "archive")).search(Query(limit=1, order=order))
+    # then it is the one that stands first in the total order
+    assert leg.rows["k8s_node_name"].to_pylist() == [expected]
+    assert leg.cut
 
 
 async def test_columns_are_read_only_where_something_matches(large: Path) -> None:
