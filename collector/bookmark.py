@@ -182,7 +182,8 @@ class Bookmark:
         for file_id, file in self.contents.files.items():
             entries.append(file.known)
             entries += [file.head] if file.head else []
-            entries.append(Acked(file_id=file_id, offset=file.offset, position=file.position, guard=file.guard))
+            acked = Acked(file_id=file_id, offset=file.offset, position=file.position, guard=file.guard)
+            entries += [acked] if file.position >= 0 else []
             entries += [Moved(file_id=file_id, path=file.path)] if file.path != file.known.path else []
             entries += [Done(file_id=file_id, size=file.offset, modified_nano=file.modified_nano)] if file.done else []
         files.replace(self._path, b"".join(map(_encode, entries)))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISLNK, S_ISREG
 from typing import Final
 
 from ashiato.core.ids import Kind
@@ -30,6 +30,8 @@ class Candidate:
     modified_nano: int
     rotated: bool
     """A newer file takes what is written."""
+    linked: bool = False
+    """The path is a link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,15 +106,16 @@ def in_log_order(candidates: Iterable[Candidate]) -> list[Candidate]:
     )
 
 
-def _rank(candidate: Candidate) -> tuple[bool, bool, str]:
+def _rank(candidate: Candidate) -> tuple[bool, bool, bool, str]:
     source = candidate.found.source
-    return source.kind is not Kind.CONTAINER or source.namespace == "docker", candidate.rotated, candidate.path
+    no_pod = source.kind is not Kind.CONTAINER or source.namespace == "docker"
+    return no_pod, candidate.linked, candidate.rotated, candidate.path
 
 
 def _candidate(path: str, found: Found, inside: list[str]) -> Candidate | None:
     try:
         stat = os.lstat(path)
-        if not S_ISREG(stat.st_mode):
+        if linked := S_ISLNK(stat.st_mode):
             real = os.path.realpath(path)
             if not any(real.startswith(f"{root}/") for root in inside):
                 return None
@@ -123,7 +126,7 @@ def _candidate(path: str, found: Found, inside: list[str]) -> Candidate | None:
         return None
     return Candidate(
         path=path, found=found, identity=(stat.st_dev, stat.st_ino), size=stat.st_size,
-        modified_nano=stat.st_mtime_ns, rotated=bool(found.rotated) or found.compressed,
+        modified_nano=stat.st_mtime_ns, rotated=bool(found.rotated) or found.compressed, linked=linked,
     )  # fmt: skip
 
 

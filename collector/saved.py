@@ -87,7 +87,8 @@ def file_id_of(candidate: Candidate, content: Content, *, name: str) -> FileId:
 def _consider(path: str, root: Path, saved: Saved, *, cluster: str, node: str) -> None:
     try:
         real = os.path.realpath(path)
-        if Path(path).is_symlink() and real != str(root) and not real.startswith(f"{root}/"):
+        linked = Path(path).is_symlink()
+        if linked and real != str(root) and not real.startswith(f"{root}/"):
             saved.skipped.append(Skipped(path=path, reason="a link that leads outside"))
             return
         stat = os.lstat(real)
@@ -107,7 +108,7 @@ def _consider(path: str, root: Path, saved: Saved, *, cluster: str, node: str) -
     saved.candidates.append(
         Candidate(
             path=path, found=found, identity=(stat.st_dev, stat.st_ino), size=stat.st_size,
-            modified_nano=stat.st_mtime_ns, rotated=bool(found.rotated) or compressed,
+            modified_nano=stat.st_mtime_ns, rotated=bool(found.rotated) or compressed, linked=linked,
         )
     )  # fmt: skip
 
