@@ -33,7 +33,8 @@ def test_spark_counts_prunes_and_shows_the_history_of_an_archive(tmp_path: Path)
     made = build(tmp_path)
     # when Spark reads its folder as a Delta table
     command = [
-        str(java()), "-Xmx700m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *(f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in _OPENED),
+        str(java()), "-Xmx700m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+        *(f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in _OPENED),
         "-cp", f"{jars('spark', SPARK)}/*", str(Path(__file__).with_name("SparkReads.java")),
         str(made.table), str(_MIDNIGHT_24_UNIX_NANO), str(tmp_path / "spark"),
     ]  # fmt: skip
