@@ -16,11 +16,12 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
 
@@ -141,7 +142,9 @@ class Standalone:
 
         """
         self._claim()
-        files.replace(self.data.settings_file, toml(settings_document(self.data, self._options)).encode())
+        # A query service that is started again answers where it did before.
+        options = replace(self._options, port=self._options.port or _free_port())
+        files.replace(self.data.settings_file, toml(settings_document(self.data, options)).encode())
         token = self._token()
         self.data.address_file.unlink(missing_ok=True)
         for service in SERVICES:
@@ -320,6 +323,13 @@ def _shorten(log: Path) -> None:
         if log.stat().st_size > _LOG_BYTES_MAX:
             shutil.copyfile(log, log.with_name(f"{log.name}.1"))
             os.truncate(log, 0)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _end_with_parent() -> None:

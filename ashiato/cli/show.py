@@ -185,7 +185,8 @@ def _what(kind: str, document: Document) -> str:
     if kind == "alert":
         return f"{document.get('security_rule.name', '')}: {_said(body, 'output')}"
     if kind == "event":
-        return f"{str(document.get('event_name', '')).removeprefix('k8s.event.')}: {_said(body, 'object', 'message')}"
+        text = f"{str(document.get('event_name', '')).removeprefix('k8s.event.')}: {_said(body, 'object', 'message')}"
+        return f"{text} [somebody deleted this event]" if document.get("event.action") == "DELETED" else text
     if kind == "lifecycle":
         return _lifecycle(document, body)
     if kind == "gap":
