@@ -221,7 +221,7 @@ def _kind(kind: Kind) -> Node:
 
 
 def _user(name: str) -> Node:
-    return And(nodes=(Or(nodes=(_kind(Kind.AUDIT), _kind(Kind.ACCESS))), Term(field="user_name", value=name)))
+    return And(nodes=(_kind(Kind.AUDIT), Term(field="user_name", value=name)))
 
 
 def _account(namespace: str, name: str) -> str:
