@@ -13,16 +13,18 @@ import copy
 import heapq
 import itertools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ashiato.adapters.journal import Journal
 from ashiato.adapters.pack_reader import OpenPacks, PackReader
-from ashiato.adapters.tail_folder import TailSegment, VanishedError, read_tail
+from ashiato.adapters.tail_folder import TailReader, TailSegment, VanishedError
 from ashiato.core.errors import EvidenceError, NotHeldError, TransientError
 from ashiato.core.journal import AddedPack, JournalState
 from ashiato.core.manifest import RowGroup
@@ -32,6 +34,11 @@ from ashiato.core.pruning import overlaps, row_groups_of
 from ashiato.core.query import Query
 from ashiato.core.search import Leg
 from ashiato.core.table import SCHEMA, empty, in_order, order_times, uids, without_doubles
+
+_DECIDING: Final = (
+    "time_unix_nano", "observed_time_unix_nano", "k8s_node_name", "file_id", "offset_start", "length", "join_offset",
+)  # fmt: skip
+"""What orders rows, and what names them."""
 
 SNAPSHOT_ATTEMPTS_MAX: Final = 50
 """Snapshots begun again in a row because a segment vanished: commits are minutes apart, so one is usual."""
@@ -61,7 +68,7 @@ class PackIndex:
     def __init__(self, archive: ArchiveReader, *, tail: Path | None = None) -> None:
         self._journal = Journal(archive)
         self._reader = PackReader(archive)
-        self._tail = tail
+        self._tail = TailReader(tail) if tail is not None else None
         self._lock = threading.Lock()
 
     async def search(self, query: Query) -> Leg:
@@ -94,10 +101,16 @@ class PackIndex:
             state = self._journal.refresh()
             return replace(state, **{part.name: copy.copy(getattr(state, part.name)) for part in fields(state)})
 
+    def _segments(self) -> tuple[TailSegment, ...]:
+        if self._tail is None:
+            return ()
+        with self._lock:
+            return self._tail.read()
+
     def _snapshot(self) -> Snapshot:
         for _ in range(SNAPSHOT_ATTEMPTS_MAX):
             try:
-                segments = read_tail(self._tail) if self._tail is not None else ()
+                segments = self._segments()
             except VanishedError:
                 # (Q1) committed since it was listed: the journal that is read next would be the wrong one for it
                 continue
@@ -152,14 +165,20 @@ class _Search:
         )  # fmt: skip
 
     def _tail(self) -> None:
-        matching = []
-        for segment in self._snapshot.segments:
-            if segment.damaged:
-                self._findings.append(f"tail segment {segment.name} cannot be read; its rows come with the next commit")
-            else:
-                matching.append(segment.rows.filter(pa.array(self._test.evaluate(segment.rows))))
-        if matching:
-            self._best.begin(without_doubles(pa.concat_tables(matching)))
+        self._findings += [
+            f"tail segment {segment.name} cannot be read; its rows come with the next commit"
+            for segment in self._snapshot.segments
+            if segment.damaged
+        ]
+        tables = [segment.rows for segment in self._snapshot.segments if segment.rows.num_rows]
+        if not tables:
+            return
+        # Thousands of small segments: what decides and orders is laid end to end first, then few rows are gathered.
+        names = sorted(self._test.columns.union(_DECIDING))
+        seen = pa.concat_tables([table.select(names) for table in tables]).combine_chunks()
+        seen = seen.append_column("row", pa.array(np.arange(seen.num_rows)))
+        kept = self._best.cut(without_doubles(seen.filter(pa.array(self._test.evaluate(seen)))))
+        self._best.begin(_gathered(tables, np.sort(kept["row"].to_numpy())))
 
     def _packs(self) -> None:
         """Take candidates, the most promising first, until no other can add to what is kept."""
@@ -226,6 +245,19 @@ class _Search:
         self._findings.append(f"pack {pack.path} is missing from the archive, and no commit removed it")
 
 
+def _gathered(tables: Sequence[pa.Table], rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Return the rows of these numbers, counted over all tables; ``rows`` is sorted."""
+    parts = [empty()]
+    start = 0
+    for table in tables:
+        end = start + table.num_rows
+        own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)]
+        if len(own):
+            parts.append(table.take(own - start))
+        start = end
+    return pa.concat_tables(parts)
+
+
 class _Best:
     """The rows that would be answered if no others came, one more than the limit, each uid once."""
 
@@ -236,15 +268,15 @@ class _Best:
         self._tail_uids: frozenset[str] = frozenset()
 
     def begin(self, rows: pa.Table) -> None:
-        """Take the tail's rows, which packs may hold again."""
+        """Take the tail's rows, cut already; packs may hold them again."""
         self._tail_uids = frozenset(uids(rows))
-        self._kept = self._cut(rows)
+        self._kept = self.cut(rows)
 
     def add(self, rows: pa.Table) -> None:
         """Take a row group's rows."""
         if self._tail_uids:
             rows = rows.filter(pa.array([uid not in self._tail_uids for uid in uids(rows)], pa.bool_()))
-        self._kept = self._cut(pa.concat_tables([self._kept, self._cut(rows)]))
+        self._kept = self.cut(pa.concat_tables([self._kept, self.cut(rows)]))
 
     def key(self, candidate: _Candidate) -> int:
         """Return what sorts candidates: the lower, the earlier in the answer its best row may stand."""
@@ -262,5 +294,6 @@ class _Best:
         distinct = without_doubles(self._kept)
         return distinct.slice(0, self._wanted - 1), distinct.num_rows >= self._wanted
 
-    def _cut(self, rows: pa.Table) -> pa.Table:
+    def cut(self, rows: pa.Table) -> pa.Table:
+        """Return the rows that could be answered if there were no others."""
         return in_order(rows, newest_first=self._newest_first, limit=self._wanted)

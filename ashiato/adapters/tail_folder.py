@@ -6,6 +6,7 @@ removed. A segment that vanishes between the listing and the opening was committ
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Final
 import pyarrow as pa
 
 from ashiato.core.ports import Partition
-from ashiato.core.table import conform, empty
+from ashiato.core.table import SCHEMA, conform, empty
 
 _NAME: Final = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)-(?P<start>\d+)-(?P<end>\d+)\.arrow")
 
@@ -36,19 +37,36 @@ class VanishedError(Exception):
     """A listed segment is gone."""
 
 
-def read_tail(folder: Path) -> tuple[TailSegment, ...]:
-    """Return every segment in order of partition and position; none where there is no folder.
+class TailReader:
+    """Reads the segments of one folder; what was read before and is still there is not read again."""
 
-    Raises:
-        VanishedError: a segment was removed meanwhile.
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[tuple[str, int, int], TailSegment] = {}
 
-    """
-    try:
-        names = [path.name for path in folder.iterdir()]
-    except FileNotFoundError:
-        return ()
-    found = [_segment(folder / name, match) for name in names if (match := _NAME.fullmatch(name))]
-    return tuple(sorted(found, key=lambda segment: (segment.where, segment.start, segment.end)))
+    def read(self) -> tuple[TailSegment, ...]:
+        """Return every segment in order of partition and position; none where there is no folder.
+
+        Raises:
+            VanishedError: a segment was removed meanwhile.
+
+        """
+        found: dict[tuple[str, int, int], TailSegment] = {}
+        try:
+            with os.scandir(self._folder) as entries:
+                listed = [(entry, match) for entry in entries if (match := _NAME.fullmatch(entry.name))]
+        except FileNotFoundError:
+            return ()
+        try:
+            for entry, match in listed:
+                # The same name may be published again by an archiver that was restarted.
+                stat = entry.stat()
+                key = (entry.name, stat.st_ino, stat.st_mtime_ns)
+                found[key] = self._known.get(key) or _segment(Path(entry.path), match)
+        except FileNotFoundError as error:
+            raise VanishedError(str(error.filename)) from error
+        self._known = found
+        return tuple(sorted(found.values(), key=lambda segment: (segment.where, segment.start, segment.end)))
 
 
 def _segment(path: Path, match: re.Match[str]) -> TailSegment:
@@ -56,9 +74,11 @@ def _segment(path: Path, match: re.Match[str]) -> TailSegment:
     try:
         # What is mapped outlives both the file's name and this handle.
         with pa.memory_map(str(path)) as source:
-            rows = conform(pa.ipc.open_file(source).read_all())
-    except FileNotFoundError as error:
-        raise VanishedError(path.name) from error
+            rows = pa.ipc.open_file(source).read_all()
+        if not rows.schema.equals(SCHEMA):
+            rows = conform(rows)
+    except FileNotFoundError:
+        raise
     except (pa.ArrowInvalid, OSError, KeyError):
         damaged = True
     return TailSegment(

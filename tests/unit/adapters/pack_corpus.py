@@ -19,7 +19,7 @@ from ashiato.adapters.archive_directory import DirectoryReader, DirectoryWriter
 from ashiato.adapters.bus_memory import MemoryBroker, MemoryReader
 from ashiato.adapters.clock import FixedClock
 from ashiato.adapters.journal import Journal
-from ashiato.adapters.tail_folder import read_tail
+from ashiato.adapters.tail_folder import TailReader
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core import layout, ledger
 from ashiato.core.chunk import Chunk, ChunkFlags, FileFacts
@@ -171,7 +171,7 @@ def all_rows(archive: DirectoryReader, tail: Path) -> pa.Table:
         ref = ObjectRef(bucket="evidence", path=pack.path, version_id=pack.version_id, size=pack.size)
         with archive.open(ref) as stored:
             tables.append(conform(pq.read_table(BytesIO(stored.read()))))
-    tables += [segment.rows for segment in read_tail(tail)]
+    tables += [segment.rows for segment in TailReader(tail).read()]
     return without_doubles(pa.concat_tables(tables))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Final, Literal
@@ -18,7 +20,7 @@ from ashiato.adapters.bus_memory import MemoryBroker
 from ashiato.adapters.clock import FixedClock
 from ashiato.adapters.index_packs import PackIndex
 from ashiato.adapters.journal import JournalWriter, new_act_id
-from ashiato.adapters.tail_folder import read_tail
+from ashiato.adapters.tail_folder import TailReader
 from ashiato.core.errors import RejectedError, TransientError
 from ashiato.core.journal import AddedPack, Commit, JournalState, RemovedPack
 from ashiato.core.ports import ObjectRef, Partition
@@ -167,22 +169,25 @@ async def test_a_segment_that_vanishes_starts_the_snapshot_again(
 ) -> None:
     # given a segment that is removed after it was listed
     listed = sorted(corpus.tail.iterdir())
-    iterdir = Path.iterdir
-    seen = 0
+    scandir, listings = os.scandir, 0
 
-    def listing(folder: Path) -> Iterator[Path]:
-        nonlocal seen
-        names = list(iterdir(folder))
-        if folder == corpus.tail:
-            seen += 1
-            if seen == 1:
-                listed[0].unlink()
-        return iter(names)
+    @contextmanager
+    def losing() -> Iterator[list[os.DirEntry[str]]]:
+        nonlocal listings
+        listings += 1
+        with scandir(corpus.tail) as entries:
+            names = list(entries)
+        if listings == 1:
+            listed[0].unlink()
+        yield names
 
-    monkeypatch.setattr(Path, "iterdir", listing)
+    def listing(folder: Path) -> AbstractContextManager[Iterable[os.DirEntry[str]]]:
+        return losing() if folder == corpus.tail else scandir(folder)
+
+    monkeypatch.setattr("os.scandir", listing)
     snapshot = await PackIndex(corpus.archive, tail=corpus.tail).snapshot()
     # then the second listing counts
-    assert seen == 2
+    assert listings == 2
     assert len(snapshot.segments) == len(listed) - 1
 
 
@@ -311,6 +316,19 @@ def test_the_tail_is_written_and_read_under_the_same_names(built: Corpus, tmp_pa
     where = Partition("ashiato.bulk", 3)
     TailFolder(tmp_path).publish(where, 5, 9, built.rows.slice(0, 4))
     (tmp_path / "ashiato.bulk-3-9-12.unfinished").write_bytes(b"")
-    (segment,) = read_tail(tmp_path)
+    (segment,) = TailReader(tmp_path).read()
     assert (segment.where, segment.start, segment.end) == (where, 5, 9)
     assert segment.rows.equals(built.rows.slice(0, 4))
+
+
+def test_a_segment_is_read_once_while_it_stands_and_again_when_it_is_another(built: Corpus, tmp_path: Path) -> None:
+    folder, reader, where = TailFolder(tmp_path), TailReader(tmp_path), Partition("ashiato.bulk", 3)
+    folder.publish(where, 5, 9, built.rows.slice(0, 4))
+    (first,) = reader.read()
+    assert reader.read()[0] is first
+    # when the same positions are published again, with other rows
+    folder.publish(where, 5, 9, built.rows.slice(0, 2))
+    assert reader.read()[0].rows.num_rows == 2
+    # and when they are committed
+    folder.forget(where, 9)
+    assert reader.read() == ()
