@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import ssl
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -38,6 +39,8 @@ Answer = Mapping[str, Any]
 
 TOO_LARGE: Final = "request_too_large"
 """``facts["type"]`` of the RejectedError for a request above the server's limit (413)."""
+
+_ERROR_TYPE: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 # The driver logs failed requests with their addresses, and bodies at level debug: our events say the former, and
 # nobody may say the latter.
@@ -159,7 +162,7 @@ def error_type(error: object) -> str:
         return ""
     inner = error.get("error", error)
     found = inner.get("type", "") if isinstance(inner, Mapping) else inner
-    return str(found)
+    return found if isinstance(found, str) and _ERROR_TYPE.fullmatch(found) else ""
 
 
 def _unreachable(error: UnreachableError, method: str) -> TransientError:
@@ -171,7 +174,7 @@ def _unreachable(error: UnreachableError, method: str) -> TransientError:
 
 
 def _refused(error: TransportError) -> AshiatoError:
-    status, kind = error.status_code, error_type(error.error)
+    status, kind = error.status_code, error_type(error.info)
     if status == 413:
         kind = TOO_LARGE
     cls, message = _judgement(status, kind)

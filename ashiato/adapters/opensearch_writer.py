@@ -30,8 +30,6 @@ BODY_BYTES_MAX: Final = 10 * MIB
 _BODY_BYTES_STEP: Final = 256 * KIB
 _BACKOFF_S_MIN: Final = 0.1
 _BACKOFF_S_MAX: Final = 5.0
-_MISSING_S: Final = 60.0
-"""How long an index that was not prepared is not asked for again."""
 _PARTITIONS_MAX: Final = 10_000
 
 WHOLE_ONLY: Final = {"allow_partial_search_results": "false"}
@@ -81,10 +79,15 @@ class _Tally:
 class OpenSearchWriter:
     """Ingest's side: creates documents in prepared indices, and publishes positions."""
 
-    def __init__(self, client: OpenSearchClient, *, patience_s: float = 30.0) -> None:
-        """``patience_s``: how long items that must wait (too busy, read-only) are tried again in one call."""
+    def __init__(self, client: OpenSearchClient, *, patience_s: float = 30.0, missing_s: float = 60.0) -> None:
+        """Write through ``client``.
+
+        ``patience_s``: how long items that must wait (too busy, read-only) are tried again in one call.
+        ``missing_s``: how long an index that was not prepared is not asked for again.
+        """
         self._client = client
         self._patience_s = patience_s
+        self._missing_s = missing_s
         self._body_bytes = BODY_BYTES_START
         self._touched: set[str] = set()
         self._missing: dict[str, float] = {}
@@ -197,7 +200,7 @@ class OpenSearchWriter:
             case _Fate.THERE:
                 tally.already_there += 1
             case _Fate.NO_INDEX if item.index != mapping.MISDATED:
-                self._missing[item.index] = time.monotonic() + _MISSING_S
+                self._missing[item.index] = time.monotonic() + self._missing_s
                 item.index = mapping.MISDATED
                 return False
             case _Fate.NO_INDEX:
