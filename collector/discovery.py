@@ -44,6 +44,8 @@ class Root:
     all_files: bool = False
     kind: Kind | None = None
     """Every file below is of this kind and one source (our own ledger and access log)."""
+    exclude: tuple[str, ...] = ()
+    """Folders below that are not followed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +66,7 @@ def sweep(roots: Iterable[Root]) -> Swept:
     swept = Swept(roots=list(roots))
     inside = [os.path.realpath(root.path) for root in swept.roots]
     for root in swept.roots:
-        for path in _files(str(root.path), 0, swept):
+        for path in _files(root, str(root.path), 0, swept):
             found = _recognise(root, path)
             if found is not None and (candidate := _candidate(path, found, inside)) is not None:
                 swept.candidates.append(candidate)
@@ -141,12 +143,15 @@ def _recognise(root: Root, path: str) -> Found | None:
     found = recognise(rest, cluster=root.cluster, node=node)
     if root.all_files and named is None and found.source.kind is not Kind.CONTAINER:
         found = recognise(below, cluster=root.cluster, node=node)
+    if found.source.kind in (Kind.LEDGER, Kind.ACCESS):
+        # Only what lies in our own folders speaks for this node, whatever another file is called.
+        found = replace(found, source=replace(found.source, kind=Kind.FILE))
     if found.source.kind is Kind.FILE and not (root.all_files and LOG_NAME.search(path)):
         return None
     return found
 
 
-def _files(folder: str, depth: int, swept: Swept) -> Iterator[str]:
+def _files(root: Root, folder: str, depth: int, swept: Swept) -> Iterator[str]:
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
@@ -157,7 +162,7 @@ def _files(folder: str, depth: int, swept: Swept) -> Iterator[str]:
             swept.unreadable[folder] = error.strerror or str(error)
         return
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.path in root.exclude:
             continue
         if not entry.is_dir(follow_symlinks=False):
             yield entry.path
@@ -165,4 +170,4 @@ def _files(folder: str, depth: int, swept: Swept) -> Iterator[str]:
             swept.unreadable[entry.path] = f"deeper than {DEPTH_MAX} folders"
         elif not (entry.name == "containers" and folder.endswith("/log")):
             # /var/log/containers holds links to the files of /var/log/pods only.
-            yield from _files(entry.path, depth + 1, swept)
+            yield from _files(root, entry.path, depth + 1, swept)

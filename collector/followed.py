@@ -81,7 +81,11 @@ class Followed:
         """Take in size and link count; return the size before."""
         before = self.size
         if self.content is not None:
-            seen = self.content.look()
+            try:
+                seen = self.content.look()
+            except OSError as error:
+                self.failed = error.strerror or str(error)
+                return before
             self.unlinked = seen.unlinked
             if seen.size != before:
                 self.size, self.changed_monotonic_nano = seen.size, now_monotonic_nano

@@ -42,6 +42,8 @@ class LedgerFile:
             return
         if self._file.size > ROTATE_BYTES:
             self._rotate()
+        if self._file.size == 0 and self._number > 1:
+            statements = [Rotated(predecessor=self._path(self._number - 1).name), *statements]
         self._write(statements)
 
     def since(self, n: int) -> Iterator[Line]:
@@ -87,7 +89,6 @@ class LedgerFile:
         before, self._file = self._file, following
         before.close()
         self._number += 1
-        self._write([Rotated(predecessor=self._path(self._number - 1).name)])
 
     def _numbers(self) -> list[int]:
         stems = [path.stem.removeprefix("ledger-") for path in self.folder.glob("ledger-*.jsonl")]

@@ -120,6 +120,8 @@ class Registry:
             self._telemetry.emit(event)
         if plan.statements:
             self._bookmark.flush()
+        if self._bookmark.is_large:
+            self._bookmark.compact(set(self._done.values()))
 
     # -- looking ---------------------------------------------------------------------------------------------
 
@@ -332,7 +334,7 @@ class Registry:
             if folder in self._unreadable:
                 continue
             now = str(self._clock.now_unix_nano())
-            root = swept.roots[0]
+            root = swept.roots[-1]
             source = Source(kind=Kind.FILE, cluster=root.cluster, node=root.node, path=folder)
             plan.statements.append(
                 Gap(source=str(source), reason="unreadable", time_start_unix_nano=now, detail=f"{folder}: {why}")
@@ -405,6 +407,8 @@ class Registry:
         self._waiting.pop(file_id, None)
         self.files[file_id] = file
         self.by_partition[file.partition][file_id] = file
+        # What was acknowledged before a restart may stand in no beat.
+        file.moved_since_beat = file.cursor.offset > 0
         if file.content is not None:
             self._done.pop(file.identity, None)
             self._by_identity[file.identity] = file
@@ -419,8 +423,6 @@ class Registry:
         for gone in [identity for identity in self._done if identity not in seen]:
             del self._done[gone]
         self._resent = False
-        if self._bookmark.is_large:
-            self._bookmark.compact(set(self._done.values()))
 
     def _forget_identity(self, file: Followed) -> None:
         if self._by_identity.get(file.identity) is file:

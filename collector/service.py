@@ -139,7 +139,7 @@ class Collector:
                 assert owner is not None
                 digest = hashlib.sha256(msgspec.json.encode(self._settings, order="sorted")).hexdigest()
                 self._bookmark.flush()
-                self._ledger.append([Config(sha256=digest, incarnation=owner.incarnation)])
+                self._ledger.append([Config(sha256=digest, exclusions=self._excluded(), incarnation=owner.incarnation)])
             except TransientError as error:
                 self._unavailable("state_dir", error, 1)
                 await _pause(stop, 1)
@@ -163,15 +163,18 @@ class Collector:
 
     def _all_roots(self) -> list[Root]:
         cluster, node = self._settings.cluster, self._node
-        roots = [
-            Root(path=Path(root).absolute(), cluster=cluster, node=node, all_files=self._settings.all_files)
-            for root in self._settings.roots
-        ]
-        roots.append(Root(path=self._ledger.folder, cluster=cluster, node=node, kind=Kind.LEDGER))
+        roots = [Root(path=self._ledger.folder, cluster=cluster, node=node, kind=Kind.LEDGER)]
         if self._settings.access_dir:
             access = Path(self._settings.access_dir).absolute()
             roots.append(Root(path=access, cluster=cluster, node=node, kind=Kind.ACCESS))
-        return roots
+        all_files = self._settings.all_files
+        return roots + [
+            Root(path=Path(root).absolute(), cluster=cluster, node=node, all_files=all_files, exclude=self._excluded())
+            for root in self._settings.roots
+        ]
+
+    def _excluded(self) -> tuple[str, ...]:
+        return tuple(str(Path(folder).absolute()) for folder in self._settings.exclude)
 
     # -- following -------------------------------------------------------------------------------------------
 

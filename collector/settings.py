@@ -31,6 +31,8 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Folders to follow. Below a folder of several nodes (``<node>/var/log/...``) the path names the node."""
     all_files: bool = False
     """Follow every log-like file (``.log``, ``.json``, ``.jsonl``, ``.txt``), not only known kinds."""
+    exclude: tuple[str, ...] = ()
+    """Folders that are not followed; the ledger states them. Ours, where it lies below a root."""
     access_dir: str = ""
     """Where the query service writes its access log, to be followed like any other source; '' for none."""
     poll_interval_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.25

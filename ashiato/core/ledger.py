@@ -66,7 +66,7 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="c
     source: str
     size: str
     reason: str
-    """``unlinked``, ``rotated``, ``truncated``, ``imported``, ``replaced``."""
+    """``unlinked``, ``rotated``, ``replaced`` (moved out of sight), or the reason of the gap that ended it."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="config"):

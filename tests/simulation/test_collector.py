@@ -17,6 +17,7 @@ from ashiato.core.errors import SettingsError, TransientError
 from ashiato.core.ids import Kind
 from ashiato.core.ledger import Beat, Born, Closed, Config, Gap
 from ashiato.core.limits import FRAME_RAW_BYTES_TARGET
+from collector.beat import MOVED_MAX
 from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, reassemble, until
 
 
@@ -520,6 +521,41 @@ async def test_a_flood_starves_nobody(node: Node) -> None:
             break
         before += len(chunk.payload) if "flood" in chunk.file.source else 0
     assert before <= 2 * FRAME_RAW_BYTES_TARGET
+
+
+async def test_a_beat_speaks_of_no_more_files_than_a_line_may_hold(node: Node) -> None:
+    for number in range(MOVED_MAX + 10):
+        node.write(node.pod_log(pod=f"p{number}"), b"x\n")
+    async with node.collector():
+        await until(lambda: len(node.contents()) == MOVED_MAX + 10)
+    beats = node.stated(Beat)
+    assert max(len(beat.moved) for beat in beats) <= MOVED_MAX
+    assert {moved.file_id for beat in beats for moved in beat.moved} == {
+        birth.file_id for birth in node.stated(Born) if birth.source.startswith("container/")
+    }
+    assert max(map(len, (node.state / "ledger/ledger-000001.jsonl").read_bytes().splitlines())) < 128 * 1024
+
+
+async def test_the_first_beat_after_a_restart_states_every_file_again(node: Node) -> None:
+    node.write(node.pod_log(), lines(0, 10))
+    async with node.collector():
+        await until(lambda: node.contents() == [lines(0, 10)])
+    async with node.collector():
+        await until(lambda: node.stated(Config)[1:] and isinstance(node.statements()[-1], Beat))
+        statements = node.statements()
+        begun = max(at for at, statement in enumerate(statements) if isinstance(statement, Config))
+        moved = [m for statement in statements[begun:] if isinstance(statement, Beat) for m in statement.moved]
+    assert [int(m.offset) for m in moved] == [len(lines(0, 10))]
+
+
+async def test_excluded_folders_are_stated_and_files_that_look_like_ours_speak_for_nobody(node: Node) -> None:
+    node.write(node.logs / "ours/archive/0.json", b"{}\n")
+    node.write(node.logs / "app/ledger-000009.jsonl", b'{"n":0}\n')
+    async with node.collector(all_files=True, exclude=(str(node.logs / "ours"),)):
+        await until(lambda: node.contents(Kind.FILE) == [b'{"n":0}\n'])
+        await until(lambda: len(node.stated(Beat)) > 1)
+    assert len(node.files(Kind.LEDGER)) == 1
+    assert node.stated(Config)[0].exclusions == (str(node.logs / "ours"),)
 
 
 async def test_a_second_collector_on_the_same_state_folder_is_refused(node: Node) -> None:
