@@ -92,12 +92,17 @@ class Prepare:
                 )
 
     async def _prove(self, state: JournalState) -> None:
-        """Hold the oldest open sample against the journal, and take a new one where it has passed."""
-        if self._pending is None:
-            self._pending = await self._sample()
-        if self._pending.passed_by(state):
-            self._proven_unix_nano = max(self._proven_unix_nano, self._pending.time_unix_nano)
-            self._pending = None
+        """Hold the sample that waits against the journal; once it has passed, hold one of now against it too."""
+        if self._pending is not None and not self._pending.passed_by(state):
+            return
+        self._note(self._pending)
+        now = await self._sample()
+        self._pending = None if now.passed_by(state) else now
+        self._note(now if self._pending is None else None)
+
+    def _note(self, passed: _Sample | None) -> None:
+        if passed is not None:
+            self._proven_unix_nano = max(self._proven_unix_nano, passed.time_unix_nano)
 
     async def _sample(self) -> _Sample:
         now = self.clock.now_unix_nano()

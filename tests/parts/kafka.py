@@ -30,8 +30,9 @@ GRANTS: Mapping[str, Sequence[int]] = {
     "collector": (_WRITE, _DESCRIBE, _DESCRIBE_CONFIGS),
     "ingest": (_READ, _DESCRIBE, _DESCRIBE_CONFIGS),
     # Kafka has one right, DELETE, for both deleting records and deleting topics: a broker that serves people sets
-    # delete.topic.enable=false, which this one does not, because tests want fresh topics.
-    "retention": (_CREATE, _DELETE, _DESCRIBE, _DESCRIBE_CONFIGS),
+    # delete.topic.enable=false, which this one does not, because tests want fresh topics. It reads the one record that
+    # tells whether this is the log that the archive holds (J5), before it deletes from it.
+    "retention": (_READ, _CREATE, _DELETE, _DESCRIBE, _DESCRIBE_CONFIGS),
 }
 
 _PROPERTIES = """\

@@ -58,6 +58,37 @@ def cri(text: str, at_ns: int) -> bytes:
     return f"2026-11-20T{hours:02}:{rest // 60:02}:{rest % 60:02}.{nanos:09}Z stdout F {text}\n".encode()
 
 
+def chunk_of(
+    text: str,
+    *,
+    at_ns: int,
+    offsets: dict[str, int],
+    kind: Kind = Kind.CONTAINER,
+    lines: int = 20,
+    observed_ns: int | None = None,
+    born_ns: int | None = None,
+    name: str = "",
+) -> Chunk:
+    """Lines of one file, following on what ``offsets`` says was written of it."""
+    source = source_of(kind)
+    birth_ms = (at_ns if born_ns is None else born_ns) // 1_000_000
+    seed = (name or text).encode()[:10].ljust(10, b"\0")
+    facts = FileFacts(file_id=ulid(birth_ms, seed), source=str(source), path=f"/var/log/{name or text}")
+    if kind is Kind.CONTAINER:
+        payload = b"".join(cri(f"{text} {n}", at_ns) for n in range(lines))
+    else:
+        payload = b"".join(json.dumps({"text": text, "n": n}).encode() + b"\n" for n in range(lines))
+    start = offsets.get(facts.file_id, 0)
+    offsets[facts.file_id] = start + len(payload)
+    return Chunk(
+        file=facts,
+        offset_start=start,
+        observed_time_unix_nano=at_ns if observed_ns is None else observed_ns,
+        flags=int(ChunkFlags.STARTS_AT_LINE | ChunkFlags.ENDS_AT_LINE),
+        payload=payload,
+    )
+
+
 @dataclass(slots=True)
 class House:
     """Everything over one folder. ``bus`` is ``memory`` or ``sqlite``."""
@@ -105,25 +136,12 @@ class House:
     ) -> FileFacts:
         """Put lines of one file on the bus, following on what was written of it."""
         now = self.clock.now_unix_nano()
-        source = source_of(kind)
-        birth_ms = (now if born_ns is None else born_ns) // 1_000_000
-        seed = (name or text).encode()[:10].ljust(10, b"\0")
-        facts = FileFacts(file_id=ulid(birth_ms, seed), source=str(source), path=f"/var/log/{name or text}")
-        if kind is Kind.CONTAINER:
-            payload = b"".join(cri(f"{text} {n}", now) for n in range(lines))
-        else:
-            payload = b"".join(json.dumps({"text": text, "n": n}).encode() + b"\n" for n in range(lines))
-        start = self.offsets.get(facts.file_id, 0)
-        chunk = Chunk(
-            file=facts,
-            offset_start=start,
-            observed_time_unix_nano=now if observed_ns is None else observed_ns,
-            flags=int(ChunkFlags.STARTS_AT_LINE | ChunkFlags.ENDS_AT_LINE),
-            payload=payload,
-        )
-        self.offsets[facts.file_id] = start + len(payload)
-        await self.writer.send(Partition(source.topic, 0), frame.encode([chunk]))
-        return facts
+        chunk = chunk_of(
+            text, kind=kind, lines=lines, at_ns=now, observed_ns=observed_ns, born_ns=born_ns, name=name,
+            offsets=self.offsets,
+        )  # fmt: skip
+        await self.writer.send(Partition(source_of(kind).topic, 0), frame.encode([chunk]))
+        return chunk.file
 
     async def commit(self) -> Archiver:
         """Archive what the bus holds as one more start of a real archiver does."""
