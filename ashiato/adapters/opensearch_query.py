@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, assert_never
 
 from ashiato.adapters import opensearch_mapping as mapping
+from ashiato.core.attributes import path_of
 from ashiato.core.instant import parse_instant
 from ashiato.core.query import All, And, Exists, Node, Not, Or, Phrase, Range, Regex, Term, Wildcard
 from ashiato.core.record import UID_FIELD, Column, column_of
@@ -176,15 +177,16 @@ def _number(node: Leaf, column: Column) -> _Bounds:
 
 
 def _attribute(node: Leaf) -> Dsl:
-    path = f"{mapping.ATTRIBUTES}.{node.field}"
+    name = path_of(node.field)
+    path = f"{mapping.ATTRIBUTES}.{name}"
     match node:
         case Term(value=value) | Phrase(value=value):
-            return {"term": {path: {"value": value}}} if mapping.is_indexed(node.field, value) else _NONE
+            return {"term": {path: {"value": value}}} if mapping.is_indexed(name, value) else _NONE
         case Exists():
             # It also holds for what lies below the path.
             return _exists(mapping.ATTRIBUTES)
         case Wildcard() | Regex() | Range():
-            return _exists(path) if mapping.is_indexed(node.field, "") else _NONE
+            return _exists(path) if mapping.is_indexed(name, "") else _NONE
         case _:
             assert_never(node)
 
