@@ -7,6 +7,7 @@ The work bucket is ``<evidence>-work`` unless it is named.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -28,6 +29,10 @@ class ArchiveSettings(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str = ""
     credentials_file: str = ""
     """JSON ``{"access_key_id": ..., "secret_access_key": ...}``; '' asks the machine's own identity."""
+    connect_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 5.0
+    """What a connection to the S3 server may take."""
+    read_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
+    """What the S3 server may leave a request without a word."""
 
 
 def parse_address(address: str) -> ArchiveSettings:
@@ -54,7 +59,8 @@ def parse_address(address: str) -> ArchiveSettings:
     if not parts.netloc:
         raise SettingsError("s3:// needs the name of a bucket", address=address)
     values = {known[name]: value for name, value in given.items()}
-    return ArchiveSettings(evidence_bucket=parts.netloc, **{"work_bucket": f"{parts.netloc}-work", **values})
+    named = {"evidence_bucket": parts.netloc, "work_bucket": f"{parts.netloc}-work", **values}
+    return msgspec.convert(named, ArchiveSettings)
 
 
 def open_reader(settings: ArchiveSettings) -> ArchiveReader:

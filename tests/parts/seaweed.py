@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 IDENTITIES = ("admin", "ingest", "index", "query", "retention")
+SERVICES = ("ingest", "index", "query", "retention")
+ASKING = ("s3:GetBucketVersioning", "s3:GetBucketObjectLockConfiguration")
+"""What each service asks at its start, to say what the archive is."""
 LOCK_DAYS = 1
 
 _ACTIONS: Mapping[str, Sequence[str]] = {
     "admin": ("Admin", "Read", "List", "Write", "Tagging"),
     "ingest": ("Read:{e}", "List:{e}", "Write:{e}", "Read:{w}", "List:{w}", "Write:{w}"),
     "index": ("Read:{e}", "List:{e}", "Read:{w}", "List:{w}"),
-    "query": ("Read:{e}", "List:{e}", "Read:{w}", "List:{w}", "Write:{w}"),
+    # What query may put, under workspace/ alone, stands in the policy of the bucket.
+    "query": ("Read:{e}", "List:{e}", "Read:{w}", "List:{w}"),
     "retention": ("Read:{e}", "List:{e}", "Write:{e}", "Read:{w}", "List:{w}", "Write:{w}"),
 }
 
@@ -158,24 +162,32 @@ class SeaweedPart(Part):
 
 
 def evidence_policy(bucket: str) -> Mapping[str, object]:
-    """Nobody but retention deletes or touches locks; what `Write` alone would allow."""
+    """Everybody may ask what the lock is; only retention deletes and locks, which `Write` alone would allow."""
     forbidden = [
         "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:BypassGovernanceRetention", "s3:PutObjectRetention",
         "s3:PutObjectLegalHold",
     ]  # fmt: skip
-    return {"Version": "2012-10-17", "Statement": [_deny(["ingest"], forbidden, f"arn:aws:s3:::{bucket}/*")]}
+    return _policy(
+        _statement("Deny", ["ingest"], forbidden, f"arn:aws:s3:::{bucket}/*"),
+        _statement("Allow", SERVICES, ASKING, f"arn:aws:s3:::{bucket}"),
+    )
 
 
 def work_policy(bucket: str) -> Mapping[str, object]:
     """Only retention deletes; query puts under `workspace/` alone."""
-    everything, workspace = f"arn:aws:s3:::{bucket}/*", f"arn:aws:s3:::{bucket}/workspace/*"
     deleting = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
-    outside = {**_deny(["query"], ["s3:PutObject"], ""), "NotResource": [workspace]}
-    del outside["Resource"]
-    return {"Version": "2012-10-17", "Statement": [_deny(["ingest", "query"], deleting, everything), outside]}
+    return _policy(
+        _statement("Deny", ["ingest", "query"], deleting, f"arn:aws:s3:::{bucket}/*"),
+        _statement("Allow", ["query"], ["s3:PutObject"], f"arn:aws:s3:::{bucket}/workspace/*"),
+        _statement("Allow", SERVICES, ASKING, f"arn:aws:s3:::{bucket}"),
+    )
 
 
-def _deny(users: Sequence[str], actions: Sequence[str], resource: str) -> dict[str, object]:
+def _policy(*statements: Mapping[str, object]) -> Mapping[str, object]:
+    return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+def _statement(effect: str, users: Sequence[str], actions: Sequence[str], resource: str) -> Mapping[str, object]:
     # SeaweedFS takes a principal without the account's number too, and then ignores the statement.
     principals = [f"arn:aws:iam::000000000000:user/{user}" for user in users]
-    return {"Effect": "Deny", "Principal": {"AWS": principals}, "Action": actions, "Resource": [resource]}
+    return {"Effect": effect, "Principal": {"AWS": principals}, "Action": list(actions), "Resource": [resource]}
