@@ -112,3 +112,8 @@ class Line:
     def end(self) -> int:
         """The position that the next record of the bulk topic will get."""
         return self.broker.log(BULK).end
+
+    @property
+    def ends(self) -> dict[Partition, int]:
+        """The same of every partition."""
+        return {where: self.broker.log(where).end for where in (BULK, PRIORITY)}
