@@ -242,4 +242,8 @@ def _not(query: Dsl) -> Dsl:
         return _NONE
     if query == _NONE:
         return _ALL
-    return {"bool": {"must_not": [query]}}
+    match query:
+        case {"bool": {"must_not": [inner], **rest}} if not rest:
+            return dict(inner)
+        case _:
+            return {"bool": {"must_not": [query]}}
