@@ -66,15 +66,17 @@ class LedgerFold:
 
     def take(self, source: str, file_id: str, body: str) -> None:
         """Fold one line in; what is no statement is left out, and its number is missed then."""
+        told = LedgerFold()
         try:
             line = ledger.decode(body.encode())
-            told_by = Source.parse(source)
-        except RejectedError:
+            by = Source.parse(source)
+            told.newest_unix_nano = int(line.time_unix_nano)
+            told._statement(line, f"{by.cluster}/{by.node}")
+        except (RejectedError, ValueError):
+            # A number that is none; UnicodeError is a ValueError too.
             return
-        attester = f"{told_by.cluster}/{told_by.node}"
         self._number(self.chains.setdefault((source, file_id), []), line.n)
-        self.newest_unix_nano = max(self.newest_unix_nano, int(line.time_unix_nano))
-        self._statement(line, attester)
+        self.take_all(told)
 
     def take_all(self, other: LedgerFold) -> None:
         """Fold another fold in."""

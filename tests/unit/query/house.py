@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,13 @@ def cri(*texts: str, start: int = NOON) -> bytes:
         clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
         lines.append(f"2026-11-25T{clock}.000000001Z stdout F {text}\n")
     return "".join(lines).encode()
+
+
+def stripped(line: bytes) -> bytes:
+    """An implementation of its own: what is behind time, stream and tag, and a newline after F."""
+    found = re.fullmatch(rb"(\S+) (stdout|stderr) ([FP]) (.*)\n", line, re.DOTALL)
+    assert found is not None
+    return found[4] + (b"\n" if found[3] == b"F" else b"")
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,7 @@ from ashiato.core.query import Query, Term
 from ashiato.core.query_text import parse
 from query.answer import Answer
 from query.engine import Engine, LogsRequest, TimelineRequest
-from tests.unit.query.house import FACTS, INCIDENT, House, documents, seen
+from tests.unit.query.house import FACTS, INCIDENT, House, documents, seen, stripped
 
 WEB: Final[str] = FACTS["web_deleted"]
 EVIL: Final[str] = FACTS["evil"]
@@ -47,13 +46,6 @@ def kind(records: Documents, name: str) -> Documents:
 
 def bodies(records: Documents) -> list[Any]:
     return [json.loads(record["body"]) for record in records]
-
-
-def stripped(line: bytes) -> bytes:
-    """An implementation of its own: what is behind time, stream and tag, and a newline after F."""
-    found = re.fullmatch(rb"(\S+) (stdout|stderr) ([FP]) (.*)\n", line, re.DOTALL)
-    assert found is not None
-    return found[4] + (b"\n" if found[3] == b"F" else b"")
 
 
 def nine_digits(line: bytes) -> bytes:
