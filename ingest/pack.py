@@ -29,7 +29,8 @@ from ingest.rows import build_rows
 
 pc: Final[Any] = pyarrow.compute
 
-RANDOM_KEY: Final = b"ashiato.random"
+RANDOM_KEY: Final = "ashiato.random"
+"""Key of the random bytes in a pack's metadata: its digest tells nothing about the bytes that it held."""
 _PLAIN: Final = {
     "offset_start": "DELTA_BINARY_PACKED",
     "length": "DELTA_BINARY_PACKED",
@@ -62,7 +63,8 @@ class PackBuilder:
         self._states = ChainMap(self.states, dict(states))
         self._class = retention_class
         self._path = folder / f"{retention_class}.parquet"
-        self._schema = SCHEMA.with_metadata({**(SCHEMA.metadata or {}), RANDOM_KEY: randomness.hex().encode()})
+        self._metadata = {key.decode(): value.decode() for key, value in (SCHEMA.metadata or {}).items()}
+        self._metadata[RANDOM_KEY] = randomness.hex()
         self._writer: pq.ParquetWriter | None = None
         self._pending: list[Piece] = []
         self._pending_bytes = 0
@@ -89,7 +91,6 @@ class PackBuilder:
         """
         self._write()
         if self._writer is None:
-            return None
         self._writer.close()
         self._read_back()
         with self._path.open("rb") as file:
@@ -136,8 +137,8 @@ class PackBuilder:
             return
         self._note_rows(pieces, rows)
         if self._writer is None:
-            self._writer = _open_writer(self._path, self._schema)
-        self._writer.write_table(rows.replace_schema_metadata(self._schema.metadata), row_group_size=rows.num_rows)
+            self._writer = _open_writer(self._path)
+        self._writer.write_table(rows, row_group_size=rows.num_rows)
 
     def _note_ranges(self, pieces: list[Piece]) -> None:
         for piece in pieces:
@@ -227,11 +228,11 @@ def _ranges_of_rows(rows: pa.Table) -> list[_Range]:
     ]
 
 
-def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    repeated: Any = [name for name in schema.names if name not in _PLAIN]
+def _open_writer(path: Path) -> pq.ParquetWriter:
+    repeated: Any = [name for name in SCHEMA.names if name not in _PLAIN]
     return pq.ParquetWriter(
         path,
-        schema,
+        SCHEMA,
         compression="zstd",
         compression_level=1,
         use_dictionary=repeated,
