@@ -91,6 +91,9 @@ class PackBuilder:
         """
         self._write()
         if self._writer is None:
+            return None
+        # The writer stores no Arrow schema, and with it none of its metadata: the row version and the random bytes.
+        self._writer.add_key_value_metadata(self._metadata)
         self._writer.close()
         self._read_back()
         with self._path.open("rb") as file:
