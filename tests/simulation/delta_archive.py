@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ashiato.adapters.archive_directory import DirectoryWriter
+from ashiato.adapters.bus_memory import MemoryReader
 from ashiato.adapters.journal import Journal, JournalWriter, new_act_id
 from ashiato.core.journal import Commit, JournalState, RemovedPack
 from tests.simulation.house import (
@@ -62,7 +63,7 @@ def build(folder: Path) -> DeltaArchive:
 async def _archive_two_days(archive: DirectoryWriter, scratch: Path) -> None:
     broker = new_broker()
     await make_topics(broker)
-    archiver = new_archiver(archive, broker, scratch)
+    archiver = new_archiver(archive, MemoryReader(broker), scratch)
     await archiver.open()
     first, second = pod_in(0), pod_in(1)
     days: list[tuple[int, list[LogFile]]] = [

@@ -13,7 +13,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ashiato.adapters.bus_memory import MemoryBroker, MemoryKeeper, MemoryReader, MemoryWriter
+from ashiato.adapters.bus_memory import MemoryBroker, MemoryKeeper, MemoryWriter
 from ashiato.adapters.clock import FixedClock
 from ashiato.adapters.journal import Journal
 from ashiato.adapters.telemetry import Telemetry
@@ -21,7 +21,7 @@ from ashiato.core import frame
 from ashiato.core.chunk import Chunk, ChunkFlags, FileFacts
 from ashiato.core.ids import TOPIC_BULK, TOPIC_PRIORITY, Kind, Source, partition_of, ulid
 from ashiato.core.journal import AddedPack, JournalState
-from ashiato.core.ports import ArchiveReader, ArchiveWriter, ObjectRef, Partition
+from ashiato.core.ports import ArchiveReader, ArchiveWriter, BusReader, ObjectRef, Partition
 from ashiato.core.render import render_rows
 from ashiato.core.table import conform
 from ingest.archiver import Archiver, ArchiverSettings
@@ -118,14 +118,14 @@ async def send(broker: MemoryBroker, chunks: Sequence[Chunk]) -> int:
 
 
 def new_archiver(
-    archive: ArchiveWriter, broker: MemoryBroker, scratch: Path, *, actor: str = "ingest-1", raw_bytes: int = 1 << 40
+    archive: ArchiveWriter, reader: BusReader, scratch: Path, *, actor: str = "ingest-1", raw_bytes: int = 1 << 40
 ) -> Archiver:
     scratch.mkdir(parents=True, exist_ok=True)
     return Archiver(
         ArchiverSettings(
             actor=actor, commit_raw_bytes=raw_bytes, commit_age_ns=1 << 62, poll_wait_ns=0, retry_wait_ns=0
         ),
-        reader=MemoryReader(broker),
+        reader=reader,
         archive=archive,
         clock=FixedClock(unix_nano=NOON),
         telemetry=Telemetry("ingest", stream=StringIO()),

@@ -18,6 +18,8 @@ from ashiato.core.ids import Kind
 from ashiato.core.ledger import Beat, Born, Closed, Config, Gap
 from ashiato.core.limits import FRAME_RAW_BYTES_TARGET
 from collector.beat import MOVED_MAX
+from collector.content import Gzipped
+from collector.registry import GZIPPED_OPEN_MAX
 from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, reassemble, until
 
 
@@ -521,6 +523,46 @@ async def test_a_flood_starves_nobody(node: Node) -> None:
             break
         before += len(chunk.payload) if "flood" in chunk.file.source else 0
     assert before <= 2 * FRAME_RAW_BYTES_TARGET
+
+
+async def test_many_gzipped_rotations_are_read_a_few_at_a_time_and_none_is_lost(node: Node) -> None:
+    count = 3 * GZIPPED_OPEN_MAX
+    for number in range(count):
+        node.pod_log("0.log.20261124-100000.gz", pod=f"p{number}").write_bytes(gzip.compress(lines(number, 50)))
+    most = 0
+
+    async with node.collector() as collector:
+
+        def look() -> bool:
+            nonlocal most
+            files = collector.registry.files.values() if hasattr(collector, "registry") else []
+            most = max(most, sum(isinstance(file.content, Gzipped) for file in files))
+            return sum(file.closed for file in node.files()) == count
+
+        await until(look)
+    assert 0 < most <= GZIPPED_OPEN_MAX
+    assert sorted(node.contents()) == sorted(lines(number, 50) for number in range(count))
+
+
+async def test_too_many_open_files_is_no_loss(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        node.write(node.pod_log(pod=f"p{number}"), lines(number, 5))
+    really_open, full = os.open, True
+
+    def refuse(path: Any, *rest: Any, **more: Any) -> int:
+        if full and "shop_p3" in str(path):
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return really_open(path, *rest, **more)
+
+    monkeypatch.setattr("collector.content.os.open", refuse)
+    async with node.collector():
+        await until(lambda: len(node.contents()) == 4)
+        # what was not opened is awaited: no watermark says that everything was seen
+        await until(lambda: node.stated(Beat))
+        assert [beat.watermark_unix_nano for beat in node.stated(Beat)] == ["0"] * len(node.stated(Beat))
+        full = False
+        await until(lambda: len(node.contents()) == 5)
+    assert not node.stated(Gap)
 
 
 async def test_a_beat_speaks_of_no_more_files_than_a_line_may_hold(node: Node) -> None:
