@@ -12,11 +12,19 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
 from ashiato.adapters import files
-from ashiato.core.errors import AlreadyExistsError, EvidenceError, NotHeldError, RejectedError
+from ashiato.core.errors import (
+    AlreadyExistsError,
+    EvidenceError,
+    NotHeldError,
+    RefusedError,
+    RejectedError,
+    TransientError,
+)
 from ashiato.core.ports import ArchiveFacts, Bucket, ObjectRef, ObjectVersion
 
 _BUCKETS: tuple[Bucket, Bucket] = ("evidence", "work")
@@ -35,10 +43,8 @@ class DirectoryReader:
 
     def get(self, bucket: Bucket, path: str, version_id: str | None = None) -> tuple[bytes, ObjectRef]:
         """Return the bytes, held against ``version_id`` where one is given."""
-        try:
+        with _read_errors(bucket, path):
             content = self._where(bucket, path).read_bytes()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotHeldError("no such object", bucket=bucket, path=path) from error
         ref = _ref(bucket, path, hashlib.sha256(content).hexdigest(), len(content))
         if version_id is not None and version_id != ref.version_id and len(version_id) == len(ref.version_id):
             raise EvidenceError("object is not the version that was pinned", bucket=bucket, path=path)
@@ -46,8 +52,8 @@ class DirectoryReader:
 
     def get_range(self, ref: ObjectRef, start: int, end: int) -> bytes:
         """Return bytes ``[start, end)``."""
-        with self._open(ref) as file:
-            return os.pread(file.fileno(), end - start, start)
+        with self._open(ref) as file, _read_errors(ref.bucket, ref.path):
+            return os.pread(file.fileno(), max(0, end - start), start)
 
     def open(self, ref: ObjectRef) -> BufferedReader:
         """Return the file."""
@@ -68,10 +74,13 @@ class DirectoryReader:
     def list_versions(self, bucket: Bucket, prefix: str) -> Iterator[ObjectVersion]:
         """Yield the one version of each object."""
         for ref in self.list(bucket, prefix):
-            stat = self._where(bucket, ref.path).stat()
-            with self._open(ref) as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            yield ObjectVersion(ref=_ref(bucket, ref.path, sha256, ref.size), modified_unix_nano=stat.st_mtime_ns)
+            try:
+                with self._open(ref) as file, _read_errors(bucket, ref.path):
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                    modified = os.fstat(file.fileno()).st_mtime_ns
+            except NotHeldError:
+                continue  # deleted since it was listed
+            yield ObjectVersion(ref=_ref(bucket, ref.path, sha256, ref.size), modified_unix_nano=modified)
 
     def check(self) -> ArchiveFacts:
         """Say what a directory is."""
@@ -80,10 +89,8 @@ class DirectoryReader:
         return ArchiveFacts(address=str(self.root), versioned=False, locked=False)
 
     def _open(self, ref: ObjectRef) -> BufferedReader:
-        try:
+        with _read_errors(ref.bucket, ref.path):
             file = self._where(ref.bucket, ref.path).open("rb")
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotHeldError("no such object", bucket=ref.bucket, path=ref.path) from error
         if os.fstat(file.fileno()).st_size != ref.size:
             file.close()
             raise EvidenceError("object has not the size that was pinned", bucket=ref.bucket, path=ref.path)
@@ -116,11 +123,15 @@ class DirectoryWriter(DirectoryReader):
             held, ref = self.get(bucket, path)
             if held != content:
                 raise
+            # Whoever put it first may not have come to this yet.
+            files.sync_folder(self._where(bucket, path).parent)
             return ref
 
     def put_file(self, bucket: Bucket, path: str, file: str) -> ObjectRef:
-        """Store a local file: linked where it lies on the same disk, else copied."""
+        """Store a copy of a local file."""
         final = self._where(bucket, path)
+        if not Path(file).is_file():
+            raise RejectedError("no such file to put", file=file)
         temporary = final.parent / f"{files.TEMPORARY_PREFIX}{secrets.token_hex(8)}"
         try:
             files.make_folder(final.parent)
@@ -134,6 +145,7 @@ class DirectoryWriter(DirectoryReader):
             except AlreadyExistsError:
                 if self._file_ref(bucket, path, final) != ref:
                     raise
+                files.sync_folder(final.parent)
         except OSError as error:
             raise files.disk_error(error, final) from error
         finally:
@@ -175,6 +187,18 @@ class DirectoryGovernor(DirectoryWriter):
                     path.unlink(missing_ok=True)
                     count += 1
         return count
+
+
+@contextmanager
+def _read_errors(bucket: Bucket, path: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise NotHeldError("no such object", bucket=bucket, path=path) from error
+    except PermissionError as error:
+        raise RefusedError("this user may not read the object", bucket=bucket, path=path) from error
+    except OSError as error:
+        raise TransientError(f"cannot read: {error.strerror}", bucket=bucket, path=path) from error
 
 
 def _ref(bucket: Bucket, path: str, sha256: str, size: int) -> ObjectRef:

@@ -113,7 +113,7 @@ class MemoryReader(_Side):
     def _read(self, bytes_max: int) -> list[BusRecord]:
         found: list[BusRecord] = []
         room = bytes_max
-        for partition, position in self._next.items():
+        for partition, position in list(self._next.items()):
             log = self.broker.log(partition)
             if not log.start <= position <= log.end:
                 raise NotHeldError(
@@ -126,7 +126,10 @@ class MemoryReader(_Side):
                 found.append(BusRecord(partition=partition, position=at, value=value))
                 room -= len(value)
                 at += 1
-            self._next[partition] = at
+            if at > position:
+                # Who was served stands at the end of the row, so that a full partition starves no other.
+                del self._next[partition]
+                self._next[partition] = at
         return found
 
 

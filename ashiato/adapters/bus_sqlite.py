@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
+import functools
 import secrets
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TypeVar
 
 import apsw
 
-from ashiato.core.errors import NotHeldError, RejectedError, TransientError
+from ashiato.core.errors import AshiatoError, EvidenceError, NotHeldError, RejectedError, TransientError
 from ashiato.core.limits import FRAME_BYTES_MAX
 from ashiato.core.ports import BusRecord, Partition
 
@@ -81,6 +82,8 @@ class _Side:
                 raise TransientError(
                     "the disk of the bus is full: free some room; nothing is lost meanwhile"
                 ) from error
+            except (apsw.CorruptError, apsw.NotADBError) as error:
+                raise EvidenceError(f"the file of the bus is damaged: {error}", path=self._path) from error
             except apsw.SQLError as error:
                 raise NotHeldError("no bus here yet", path=self._path) from error
             except (apsw.BusyError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError) as error:
@@ -117,7 +120,6 @@ class SqliteWriter(_Side):
         super().__init__(path)
         self._waiting: list[tuple[Partition, bytes, asyncio.Future[int]]] = []
         self._flush: asyncio.Task[None] | None = None
-        self._lock = threading.Lock()
 
     async def send(self, partition: Partition, value: bytes) -> int:
         """Append; return the position once the transaction is on the disk."""
@@ -130,25 +132,43 @@ class SqliteWriter(_Side):
         return await future
 
     async def reset(self) -> None:
-        """Fail what waits; nothing of it can arrive later."""
-        for _, _, future in self._waiting:
-            if not future.done():
-                future.set_exception(TransientError("session was reset"))
-        self._waiting = []
+        """Fail what waits, and wait for the transaction that is under way: nothing of it arrives later."""
+        waiting, self._waiting = self._waiting, []
+        for _, _, future in waiting:
+            _settle(future, TransientError("session was reset"))
+        if self._flush is not None:
+            await asyncio.wait([self._flush])
+
+    async def close(self) -> None:
+        """End what is under way, then let go."""
+        await self.reset()
+        await super().close()
 
     async def _flush_all(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting, []
+            wanted = [(partition, value) for partition, value, _ in group]
+            outcomes: list[int | AshiatoError]
             try:
-                positions = await self._run(lambda db, group=group: _append(db, [item[:2] for item in group]))  # type: ignore[misc]
-            except (TransientError, NotHeldError) as error:
+                outcomes = await self._run(functools.partial(_append, group=wanted))
+            except AshiatoError as error:
+                outcomes = [error] * len(group)
+            except BaseException:
                 for _, _, future in group:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            for (_, _, future), position in zip(group, positions, strict=True):
-                if not future.done():
-                    future.set_result(position)
+                    _settle(future, TransientError("the bus failed"))
+                raise
+            for (_, _, future), outcome in zip(group, outcomes, strict=True):
+                _settle(future, outcome)
+
+
+def _settle(future: asyncio.Future[int], outcome: int | AshiatoError) -> None:
+    if future.done():
+        return  # its caller was cancelled
+    if isinstance(outcome, int):
+        future.set_result(outcome)
+    else:
+        # An error of its own for each: a traceback belongs to one caller.
+        future.set_exception(copy.copy(outcome))
 
 
 class SqliteReader(_Side):
@@ -161,7 +181,8 @@ class SqliteReader(_Side):
     async def incarnation(self, topic: str) -> str:
         """Return the file's random id and the topic."""
         await self.partitions(topic)
-        return f"{await self._run(lambda db: str(db.execute('SELECT id FROM bus').get))}/{topic}"
+        bus_id = await self._run(lambda db: str(db.execute("SELECT id FROM bus").get))
+        return f"{bus_id}/{topic}"
 
     async def assign(self, starts: Mapping[Partition, int]) -> None:
         """Read from these positions on."""
@@ -204,7 +225,8 @@ class SqliteReader(_Side):
                 if position == end or (room <= 0 and found):
                     continue
                 rows = db.execute(
-                    "SELECT position, value FROM records WHERE topic = ? AND number = ? AND position >= ? ORDER BY position",
+                    "SELECT position, value FROM records"
+                    " WHERE topic = ? AND number = ? AND position >= ? ORDER BY position",
                     (*partition, position),
                 )
                 for at, value in rows:
@@ -215,6 +237,8 @@ class SqliteReader(_Side):
                     if room <= 0:
                         break
         for record in found:
+            # Who was served stands at the end of the row, so that a full partition starves no other.
+            self._next.pop(record.partition)
             self._next[record.partition] = record.position + 1
         return found
 
@@ -291,15 +315,20 @@ def _bounds(db: apsw.Connection, partition: Partition) -> tuple[int, int]:
     return start, end
 
 
-def _append(db: apsw.Connection, group: list[tuple[Partition, bytes]]) -> list[int]:
-    positions = []
+def _append(db: apsw.Connection, group: list[tuple[Partition, bytes]]) -> list[int | AshiatoError]:
+    """Append in one transaction; a partition that is not there fails its own records alone."""
+    outcomes: list[int | AshiatoError] = []
     with _immediate(db):
-        ends = {partition: _bounds(db, partition)[1] for partition, _ in group}
+        ends: dict[Partition, int] = {}
         for partition, value in group:
-            position = ends[partition]
+            try:
+                position = ends[partition] if partition in ends else _bounds(db, partition)[1]
+            except NotHeldError as error:
+                outcomes.append(error)
+                continue
             db.execute("INSERT INTO records VALUES (?, ?, ?, ?)", (*partition, position, value))
-            positions.append(position)
+            outcomes.append(position)
             ends[partition] = position + 1
         for partition, end in ends.items():
             db.execute("UPDATE partitions SET next = ? WHERE topic = ? AND number = ?", (end, *partition))
-    return positions
+    return outcomes

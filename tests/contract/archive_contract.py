@@ -18,7 +18,7 @@ from ashiato.core.errors import AlreadyExistsError, AshiatoError, NotHeldError, 
 from ashiato.core.ports import ArchiveGovernor, Bucket, ObjectRef
 
 WRITERS = 8
-RACES = 10
+RACES = 6
 BUCKETS: tuple[Bucket, Bucket] = ("evidence", "work")
 
 Rival = Callable[[], ArchiveGovernor]

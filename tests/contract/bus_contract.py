@@ -386,3 +386,27 @@ class BusContract:
         await reader.assign({FIRST: 0})
 
         assert values(await read(reader, len(sent))) == sent
+
+    async def test_a_full_partition_starves_no_other(self, house: House) -> None:
+        await house.keeper()
+        writer, reader = await house.writer(), await house.reader()
+        for _ in range(30):
+            await writer.send(FIRST, b"flood")
+            await writer.send(SECOND, b"other")
+        await reader.assign({FIRST: 0, SECOND: 0})
+
+        found = await read(reader, 40, bytes_max=1)
+
+        assert {record.partition for record in found} == {FIRST, SECOND}
+
+    async def test_a_send_to_nowhere_does_no_harm_to_those_beside_it(self, house: House) -> None:
+        await house.keeper()
+        writer = await house.writer()
+
+        outcomes = await asyncio.gather(
+            writer.send(FIRST, b"one"), writer.send(NOWHERE, b"lost"), writer.send(SECOND, b"two"),
+            return_exceptions=True,
+        )  # fmt: skip
+
+        assert [outcomes[0], outcomes[2]] == [0, 0]
+        assert isinstance(outcomes[1], NotHeldError)
