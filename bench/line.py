@@ -22,15 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from kit.corpus import Corpus, make
 from kit.machine import ROOT, facts
-from kit.processes import Measured, Sampler, free_port, wait_until
+from kit.processes import Measured, Sampler, wait_until
+from kit.services import Running, embedded, running
 
 from ashiato.adapters.archive_directory import DirectoryReader
 from ashiato.adapters.bus_sqlite import SqliteReader
@@ -38,7 +36,6 @@ from ashiato.adapters.data_folder import DataFolder
 from ashiato.adapters.journal import Journal
 from ashiato.core.ids import TOPIC_BULK
 from ashiato.core.ports import Partition
-from ashiato.standalone import Options, settings_document, toml
 
 LINES: Final = 1_200_000
 LINES_QUICK: Final = 500_000
@@ -85,26 +82,27 @@ def main() -> int:
 
 def run_line(corpus: Corpus, data: DataFolder) -> dict[str, Any]:
     """Take the corpus in with real processes and return what that took."""
-    with services(corpus, data) as (processes, start_collector):
-        for one in processes:
+    with running(data, embedded(data, corpus.root)) as place:
+        for name in BESIDE:
+            place.start_ready(name)
+        for one in place.all:
             one.begin()
         began = time.monotonic()
-        collector = start_collector()
-        processes.append(collector)
-        sampler = Sampler(processes)
+        place.start("collector")
+        sampler = Sampler(place.all)
         try:
             say("taking it in")
-            searchable_s = wait_for_tail(corpus, data, processes, collector) - began
+            searchable_s = wait_for_tail(corpus, place) - began
             say("committing what is left")
-            by_name = {one.name: one for one in processes}
             asked = time.monotonic()
-            by_name["ingest"].stop(timeout_s=120)
+            place.processes["ingest"].stop(timeout_s=120)
             # The second in which nothing moved any more is not counted.
             archived_s = searchable_s + time.monotonic() - asked
         finally:
             sampler.close()
         for name in ("collector", "query", "retention"):
-            by_name[name].stop(timeout_s=60)
+            place.processes[name].stop(timeout_s=60)
+        processes = place.all
     packs = [pack for pack in held(data).state.packs.values() if pack.retention_class == "container"]
     archived, rows = sum(pack.raw_bytes for pack in packs), sum(pack.rows for pack in packs)
     if (archived, rows) != (corpus.raw_bytes, corpus.lines):
@@ -128,48 +126,9 @@ def run_line(corpus: Corpus, data: DataFolder) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def services(corpus: Corpus, data: DataFolder) -> Iterator[tuple[list[Measured], Callable[[], Measured]]]:
-    """Start retention, ingest and query, and yield them with what starts the collector."""
-    for folder in (data.run, data.scratch, data.tail, data.access):
-        folder.mkdir(parents=True)
-    data.token_file.write_text("only-for-this-run\n")
-    data.token_file.chmod(0o600)
-    tables = {name: dict(table) for name, table in settings_document(data, Options(roots=(str(corpus.root),))).items()}
-    ports = {name: free_port() for name in ("collector", "ingest")}
-    for name, port in ports.items():
-        tables[name]["metrics_port"] = port
-    data.settings_file.write_text(toml(tables))
-
-    def start(name: str) -> Measured:
-        return Measured.start(
-            name, [name, "--config", str(data.settings_file)], data.run / f"{name}.log", metrics_port=ports.get(name, 0)
-        )
-
-    processes = []
-    started: list[Measured] = []
-
-    def start_collector() -> Measured:
-        started.append(start("collector"))
-        return started[-1]
-
-    try:
-        for name in BESIDE:
-            processes.append(start(name))
-            wait_until(f"{name} is ready", partial(is_ready, processes[-1]), timeout_s=60, processes=processes)
-        yield processes, start_collector
-    finally:
-        for one in (*processes, *started):
-            one.kill()
-
-
-def is_ready(one: Measured) -> bool:
-    """Whether a service has said that it is."""
-    return b"service_started" in one.log.read_bytes()
-
-
-def wait_for_tail(corpus: Corpus, data: DataFolder, processes: list[Measured], collector: Measured) -> float:
+def wait_for_tail(corpus: Corpus, place: Running) -> float:
     """Return the moment at which everything was acknowledged and could be searched."""
+    data, collector = place.data, place.processes["collector"]
     journal = held(data)
     reader = SqliteReader(str(data.bus_path))
     last: tuple[int, int] = (-1, -1)
@@ -186,7 +145,7 @@ def wait_for_tail(corpus: Corpus, data: DataFolder, processes: list[Measured], c
 
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
-        wait_until("all is searchable", still, timeout_s=TIMEOUT_S, processes=processes)
+        wait_until("all is searchable", still, timeout_s=TIMEOUT_S, processes=place.all)
         loop.run_until_complete(reader.close())
     return changed
 

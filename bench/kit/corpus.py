@@ -70,6 +70,11 @@ def make(root: Path, *, lines: int, seed: int = 1) -> Corpus:
     return Corpus(root=root, files=tuple(files), lines=count, raw_bytes=size)
 
 
+def application_line(source: random.Random) -> str:
+    """Return one line as an application writes it."""
+    return _json(source)
+
+
 def _lines(source: random.Random, body: Callable[[random.Random], str], lines: int) -> Iterator[bytes]:
     at_ns = _START_UNIX_S * 1_000_000_000
     day = datetime.fromtimestamp(_START_UNIX_S, UTC).strftime("%Y-%m-%dT%H:")

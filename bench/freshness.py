@@ -1,0 +1,221 @@
+"""How long after a line was written it can be found.
+
+``python bench/freshness.py [--quick] [--live]`` appends lines to a followed CRI file and asks the query service over
+HTTP, again and again, until it finds them: the time from the end of the write to the end of the first answer that has
+the line, so the question itself is part of it. First with nothing else going on, then while other pods write 2 MB/s.
+Embedded always; with ``--live`` also over Kafka, OpenSearch and S3, which are started for it, where the answer comes
+from OpenSearch. A line that is not found is an error. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import random
+import re
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+from kit import corpus
+from kit.machine import ROOT, facts
+from kit.services import TOKEN, Running, Service, at_scale, embedded, running
+
+from ashiato.adapters.data_folder import DataFolder
+
+if TYPE_CHECKING:
+    from tests.parts.stack import Stack
+
+SECONDS: Final = 60.0
+SECONDS_QUICK: Final = 12.0
+PROBES_PER_S: Final = 20
+LOAD_MB_PER_S: Final = 2.0
+PAUSE_S: Final = 0.05
+"""Between two questions."""
+FOUND_WITHIN_S: Final = 60.0
+P99_S_MAX: Final = {"embedded": 2.0, "at_scale": 5.0}
+_NUMBER: Final = re.compile(r" n=(\d+)")
+
+
+def main() -> int:
+    """Run and return 0; a line that is not found is an error."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{SECONDS_QUICK:g} s each instead of {SECONDS:g} s")
+    parser.add_argument("--live", action="store_true", help="also over Kafka, OpenSearch and S3")
+    parser.add_argument("--folder", type=Path, default=ROOT / "bench" / "out", help="where everything is written")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    told = facts(arguments.folder)
+    seconds = SECONDS_QUICK if arguments.quick else SECONDS
+    places = {}
+    with tempfile.TemporaryDirectory(prefix="freshness-", dir=arguments.folder) as folder:
+        root = Path(folder)
+        data = DataFolder(root / "embedded")
+        places["embedded"] = run(data, embedded(data, root / "node"), root / "node", seconds, name="embedded")
+        if arguments.live:
+            with parts(root / "parts") as stack:
+                data, node = DataFolder(root / "scale"), root / "node-at-scale"
+                places["at_scale"] = run(data, at_scale(data, node, stack), node, seconds, name="at_scale")
+    print(json.dumps({"benchmark": "freshness", "quick": arguments.quick, **places, **told}))
+    return 0
+
+
+def run(data: DataFolder, services: Mapping[str, Service], node: Path, seconds: float, *, name: str) -> dict[str, Any]:
+    """Measure one way to run, quiet and under load."""
+    node.mkdir()
+    with running(data, services) as place:
+        for service in ("retention", *(one for one in services if one not in ("retention", "collector")), "collector"):
+            place.start_ready(service)
+        quiet = measure(place, node, seconds, load_mb_per_s=0)
+        loaded = measure(place, node, seconds, load_mb_per_s=LOAD_MB_PER_S)
+        for one in place.all:
+            one.stop(timeout_s=60)
+    worst = max(quiet["p99_s"], loaded["p99_s"])
+    return {
+        "quiet": quiet,
+        "under_load": loaded,
+        "p99_s_allowed": P99_S_MAX[name],
+        "meets_its_target": worst <= P99_S_MAX[name],
+    }
+
+
+@dataclass(slots=True)
+class Writing:
+    """Appends probes, and other pods' lines beside them, each from a thread of its own."""
+
+    node: Path
+    mark: str
+    load_mb_per_s: float
+    written_at: dict[int, float] = field(default_factory=dict)
+    load_bytes: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Begin."""
+        work = [self._probe, *([self._load] if self.load_mb_per_s else [])]
+        self._threads = [threading.Thread(target=one, daemon=True) for one in work]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Write nothing more."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _probe(self) -> None:
+        descriptor = _open(self.node, f"probe-{self.mark}")
+        number = 0
+        while not self._stop.wait(1 / PROBES_PER_S):
+            os.write(descriptor, f"{_now()} stdout F freshness {self.mark} n={number}\n".encode())
+            self.written_at[number] = time.monotonic()
+            number += 1
+        os.close(descriptor)
+
+    def _load(self) -> None:
+        descriptor = _open(self.node, f"load-{self.mark}")
+        source = random.Random(self.mark)
+        began = time.monotonic()
+        while not self._stop.wait(0.02):
+            lines = []
+            due = int((time.monotonic() - began) * self.load_mb_per_s * 1_000_000) - self.load_bytes
+            while due > 0:
+                lines.append(f"{_now()} stdout F {corpus.application_line(source)}\n".encode())
+                due -= len(lines[-1])
+            self.load_bytes += os.write(descriptor, b"".join(lines))
+        os.close(descriptor)
+
+
+def measure(place: Running, node: Path, seconds: float, *, load_mb_per_s: float) -> dict[str, Any]:
+    """Write for ``seconds`` and search until all that was written is found."""
+    say(f"{seconds:g} s at {load_mb_per_s:g} MB/s of other lines")
+    writing = Writing(node, f"probe{os.urandom(4).hex()}", load_mb_per_s)
+    latencies: dict[int, float] = {}
+    searches: list[float] = []
+    with httpx.Client(base_url=place.address(), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as client:
+        writing.start()
+        ends = time.monotonic() + seconds
+        try:
+            while time.monotonic() < ends:
+                look(client, writing, latencies, searches)
+        finally:
+            writing.stop()
+        while len(latencies) < len(writing.written_at):
+            if time.monotonic() > ends + FOUND_WITHIN_S:
+                missing = len(writing.written_at) - len(latencies)
+                raise RuntimeError(f"{missing} lines of {len(writing.written_at)} were not found")
+            look(client, writing, latencies, searches)
+    ordered = sorted(latencies.values())
+    return {
+        "lines": len(ordered),
+        "p50_s": round(statistics.median(ordered), 3),
+        "p99_s": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 3),
+        "max_s": round(ordered[-1], 3),
+        "searches": len(searches),
+        "search_p50_s": round(statistics.median(searches), 3),
+        "search_max_s": round(max(searches), 3),
+        "load_mb_per_s": round(writing.load_bytes / 1_000_000 / seconds, 2),
+    }
+
+
+def look(client: httpx.Client, writing: Writing, latencies: dict[int, float], searches: list[float]) -> None:
+    """Ask once, and note what is found for the first time."""
+    began = time.monotonic()
+    answer = client.get("/v1/search", params={"q": writing.mark, "limit": 2000, "order": "newest_first"})
+    now = time.monotonic()
+    answer.raise_for_status()
+    searches.append(now - began)
+    for line in answer.text.splitlines():
+        if match := _NUMBER.search(str(json.loads(line).get("body", ""))):
+            number = int(match[1])
+            latencies.setdefault(number, now - writing.written_at[number])
+    time.sleep(PAUSE_S)
+
+
+@contextlib.contextmanager
+def parts(folder: Path) -> Iterator[Stack]:
+    """Yield running parts with empty topics and buckets; what was started here ends here."""
+    sys.path.insert(0, str(ROOT))
+    from tests.parts.stack import parts_in, stack_of  # noqa: PLC0415 - only with --live
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    kafka, opensearch, s3 = parts_in(folder)
+    try:
+        for part in (kafka, opensearch, s3):
+            say(f"starting {part.name}")
+            part.start()
+        yield stack_of(kafka, opensearch, s3).fresh()
+    finally:
+        for part in (kafka, opensearch, s3):
+            part.kill()
+
+
+def say(text: str) -> None:
+    """Tell a waiting person; the figures go to stdout."""
+    print(f"freshness: {text}", file=sys.stderr)
+
+
+def _open(node: Path, pod: str) -> int:
+    path = node / "var" / "log" / "pods" / f"bench_{pod}_{pod}" / "main" / "0.log"
+    path.parent.mkdir(parents=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+def _now() -> str:
+    return datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
