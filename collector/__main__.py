@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -57,7 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _open_many_files() -> None:
+    """Take as many descriptors as the system lets us have: one for each file that is followed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def _run(settings: CollectorSettings) -> int:
+    _open_many_files()
     telemetry = Telemetry("collector")
     if settings.metrics_port:
         telemetry.serve("127.0.0.1", settings.metrics_port)

@@ -61,15 +61,27 @@ class Swept:
     """Roots that are not there."""
 
 
-def sweep(roots: Iterable[Root]) -> Swept:
-    """Return the log files below ``roots``. A link is followed only to a file below one of the roots."""
+Recognised = dict[tuple[int, str], Found | None]
+"""What paths below the n-th root were found to be, so that a sweep of what is known costs little."""
+
+
+def sweep(roots: Iterable[Root], recognised: Recognised | None = None) -> Swept:
+    """Return the log files below ``roots``. A link is followed only to a file below one of the roots.
+
+    ``recognised`` is kept by the caller from sweep to sweep; it holds the paths that the last one saw.
+    """
     swept = Swept(roots=list(roots))
+    before, now = recognised or {}, Recognised()
     inside = [os.path.realpath(root.path) for root in swept.roots]
-    for root in swept.roots:
+    for number, root in enumerate(swept.roots):
         for path in _files(root, str(root.path), 0, swept):
-            found = _recognise(root, path)
+            key = (number, path)
+            found = now[key] = before[key] if key in before else _recognise(root, path)
             if found is not None and (candidate := _candidate(path, found, inside)) is not None:
                 swept.candidates.append(candidate)
+    if recognised is not None:
+        recognised.clear()
+        recognised.update(now)
     swept.candidates = in_log_order(one_per_file(mark_live(swept.candidates)))
     return swept
 
@@ -136,7 +148,7 @@ def _recognise(root: Root, path: str) -> Found | None:
     if root.kind is not None:
         found = recognise(Path(path).name, cluster=root.cluster, node=root.node)
         return found if found.source.kind is root.kind else None
-    below = os.path.relpath(path, root.path)
+    below = path[len(str(root.path)) + 1 :]
     node, rest = root.node, path
     if (named := node_of(below)) is not None:
         node, rest = named

@@ -35,6 +35,8 @@ class Plan:
     """What the sweep saw; None where there was none."""
     matched: set[str] = field(default_factory=set)
     """Remembered files that the sweep saw again."""
+    deferred: set[str] = field(default_factory=set)
+    """Sources of which files are left for the next sweep: too many are open."""
 
     def discard(self) -> None:
         """Let go of what was opened."""

@@ -7,9 +7,11 @@ has happened, and the next sweep plans again.
 
 from __future__ import annotations
 
+import errno
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.chunk import ChunkFlags
@@ -26,6 +28,9 @@ from collector.followed import Cursor, Followed
 from collector.ledger_file import LedgerFile
 from collector.plan import Identity, Plan, closed_of, facts_of, known_of
 from collector.recall import is_same, open_plain, resume_any
+
+GZIPPED_OPEN_MAX: Final = 16
+"""Gzipped rotations read at once: each holds a decompressor and a window."""
 
 
 class Registry:
@@ -62,6 +67,7 @@ class Registry:
         self._waiting: dict[str, Remembered] = {}
         """Remembered files that no sweep has seen again yet."""
         self._settled: dict[Identity, tuple[int, int]] = {}
+        self._gzipped_left = GZIPPED_OPEN_MAX
         self._take_from_ledger()
         for file_id, file in bookmark.contents.files.items():
             if file.done:
@@ -73,6 +79,7 @@ class Registry:
 
     def plan(self, swept: Swept) -> Plan:
         """Decide what a sweep means. Changes nothing; may run beside the shipping."""
+        self._gzipped_left = GZIPPED_OPEN_MAX - sum(isinstance(f.content, Gzipped) for f in self.files.values())
         plan = Plan(seen=frozenset(candidate.identity for candidate in swept.candidates))
         names = {candidate.path for candidate in swept.candidates}
         for candidate in swept.candidates:
@@ -203,6 +210,9 @@ class Registry:
 
     def _compressed(self, candidate: Candidate, plan: Plan) -> None:
         """Take in a gzipped rotation: nothing where its plain form was read, the rest where it was read in part."""
+        if self._gzipped_left <= 0:
+            plan.deferred.add(str(candidate.found.source))
+            return
         known = self._remembered(candidate.identity)
         try:
             content = Gzipped(Path(candidate.path))
@@ -221,6 +231,7 @@ class Registry:
         elif (resumed := resume_any([*known, *self._read_before(source)], candidate, content)) is not None:
             self._known_again(*resumed, candidate, content, plan)
         else:
+            self._gzipped_left -= 1
             file_id = self._birth(candidate, content, plan)
             if content.damage:
                 self._damaged(candidate, content, file_id, plan)
@@ -233,6 +244,7 @@ class Registry:
             content.close()
             plan.settled[candidate.identity] = (candidate.size, candidate.modified_nano)
         else:
+            self._gzipped_left -= candidate.found.compressed
             self._continue(file, candidate, content, cursor, plan)
 
     def _damaged(self, candidate: Candidate, content: Gzipped, file_id: str, plan: Plan) -> None:
@@ -312,6 +324,9 @@ class Registry:
 
     def _not_readable(self, candidate: Candidate, known: list[Remembered], error: OSError, plan: Plan) -> None:
         """Name a file that cannot be opened: it is born, so that what is read of it later wins over the gap."""
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            plan.deferred.add(str(candidate.found.source))
+            return
         if candidate.path in self._unreadable:
             return
         why = error.strerror or str(error)
@@ -359,7 +374,11 @@ class Registry:
         """State the remembered files that no longer exist: what they held beyond the bookmark is a gap."""
         hidden = [*swept.missing, *swept.unreadable]
         for file_id, file in self._waiting.items():
-            if file_id in plan.matched or any(file.path.startswith(f"{folder}/") for folder in hidden):
+            if (
+                file_id in plan.matched
+                or file.known.source in plan.deferred
+                or any(file.path.startswith(f"{folder}/") for folder in hidden)
+            ):
                 continue
             known = file.known
             identity = (known.device, known.inode)

@@ -24,7 +24,7 @@ from ashiato.core.ledger import Config
 from ashiato.core.ports import BusWriter, Clock, Partition
 from collector.beat import Pulse
 from collector.bookmark import Bookmark, Owner, Stated, Topics
-from collector.discovery import Root, sweep
+from collector.discovery import Recognised, Root, sweep
 from collector.events import Backlog, BookmarkBegun, BookmarkTorn, FrameAcknowledged
 from collector.followed import Followed
 from collector.ledger_file import LedgerFile
@@ -63,6 +63,7 @@ class Collector:
         """Counts the bus writer's sessions, so that a failure that several partitions share resets it once."""
         self._session_lock = asyncio.Lock()
         self._turn = 0
+        self._recognised: Recognised = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow files until ``stop`` is set, then drain.
@@ -182,8 +183,7 @@ class Collector:
         sweep_due = 0
         while not stop.is_set():
             now = self._clock.monotonic_nano()
-            if now >= sweep_due:
-                await self._sweep()
+            if now >= sweep_due and await self._sweep():
                 sweep_due = now + int(self._settings.sweep_interval_s * 1e9)
             self._look(settle_ns=int(self._settings.settle_s * 1e9), unlinked_settle_ns=UNLINKED_SETTLE_NS)
             self._beat(last=False)
@@ -191,16 +191,20 @@ class Collector:
             _raise_failed(tasks)
             await _pause(stop, self._settings.poll_interval_s)
 
-    async def _sweep(self, *, anew: bool = False) -> None:
+    async def _sweep(self, *, anew: bool = False) -> bool:
+        """Take in what there is; return False where files were left for the next sweep."""
         started = self._clock.now_unix_nano()
-        swept = await asyncio.to_thread(sweep, self._roots)
+        swept = await asyncio.to_thread(sweep, self._roots, self._recognised)
         plan = await asyncio.to_thread(self.registry.plan, swept)
         try:
             self.registry.carry_out(plan)
         except TransientError as error:
             self._unavailable("state_dir", error, self._settings.sweep_interval_s)
-        else:
-            self._pulse.swept(started, anew=anew)
+            return True
+        if plan.deferred:
+            return False
+        self._pulse.swept(started, anew=anew)
+        return True
 
     def _look(self, *, settle_ns: int, unlinked_settle_ns: int) -> None:
         try:
