@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -12,8 +12,10 @@ import pyarrow as pa
 from ashiato.core.coverage import Coverage
 from ashiato.core.record import to_document
 from ashiato.core.timeline import KIND_FIELD, TOLD_BY_FIELD, TimelineKind
+from query.coverage import bounded
 
 _ROWS_AT_ONCE: Final = 500
+_LISTED_IN_HEADER_MAX: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +54,9 @@ def to_ndjson(answer: Answer) -> Iterator[bytes]:
 
 
 def coverage_line(coverage: Coverage) -> str:
-    """Return coverage as one line of ASCII, fit for a header."""
-    text = msgspec.json.encode(coverage.to_document()).decode()
+    """Return coverage as one line of ASCII, short enough for a header."""
+    short = replace(coverage, intervals=bounded(coverage.intervals, listed_max=_LISTED_IN_HEADER_MAX))
+    text = msgspec.json.encode(short.to_document()).decode()
     return "".join(letter if " " <= letter <= "~" else _escaped(letter) for letter in text)
 
 

@@ -40,12 +40,17 @@ class Holding:
     ack: Ack | None = None
     passed: bool = False
     """The journal has passed the position of ``ack``."""
-    in_hot: bool = False
-    """The hot index has seen the position of ``ack``."""
+    hot_reaches: int = 0
+    """The hot index has the file's bytes before this offset."""
     gaps: tuple[GapStated, ...] = ()
     expired_bytes: int = 0
     expired_until_unix_nano: int = 0
     """End of the day of the newest pack that was removed."""
+
+    @property
+    def reaches(self) -> int:
+        """The end of what is held."""
+        return max(self.held[-1][1] if self.held else 0, self.hot_reaches)
 
     @property
     def live(self) -> bool:
@@ -68,6 +73,8 @@ class Facts:
     """There is a hot index, and it did not answer."""
     unobservable: tuple[tuple[str, str], ...] = ()
     """(what was asked, why nothing can be known of it)."""
+    exclusions: tuple[tuple[str, str], ...] = ()
+    """(node, folder) that a node in scope was told not to follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +132,7 @@ def _source(source: str, files: Sequence[Holding], facts: Facts, window: Window)
     expired_until = 0
     for file in files:
         found += _file(file, window)
-        held += size(file.held)
+        held += size(union([*file.held, (0, file.hot_reaches)]))
         if file.expired_bytes and window.overlaps(None, file.expired_until_unix_nano):
             expired += file.expired_bytes
             expired_until = max(expired_until, file.expired_until_unix_nano)
@@ -198,9 +205,7 @@ def _searched(source: str, start: int | None, end: int | None, held: int, files:
 
 def _file(file: Holding, window: Window) -> list[Interval]:
     """Return what is missing of one file."""
-    held = file.held
-    if file.ack is not None and file.in_hot:
-        held = union([*held, (0, file.ack.offset)])
+    held = union([*file.held, (0, file.hot_reaches)])
     reaches = held[-1][1] if held else 0
     end = max(reaches, file.size or 0, file.ack.offset if file.ack is not None else 0)
     missing = without([(0, end)], held)

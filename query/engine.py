@@ -31,7 +31,7 @@ from ashiato.core.table import empty, in_order, without_doubles
 from ashiato.core.timeline import kinds, told_by
 from query import logs, subjects
 from query.answer import Answer, LogsAnswer
-from query.coverage import Window, assess
+from query.coverage import Facts, Window, assess
 from query.facts import Hot, gather
 from query.known import Inventory, Known
 from query.logs import LogsRequest
@@ -40,6 +40,8 @@ from query.settings import QuerySettings
 __all__ = ["Answer", "Engine", "LogsAnswer", "LogsRequest", "TimelineRequest", "open_engine"]
 
 _HOT_LEDGER_ROWS_MAX: Final = 100_000
+_HOT_ENDS_MAX: Final = 50
+"""Closed files of one answer whose end is looked for in the hot index."""
 _WATCH_ROWS_MAX: Final = 100_000
 _LOGS_ROWS_MAX: Final = 2_000_000
 """Lines of one container's restart: kubelet keeps 10 MiB times five by default."""
@@ -151,16 +153,17 @@ class Engine:
             return [], []
         query = Query(where=subjects.watch_query(anchor), limit=_WATCH_ROWS_MAX, order="newest_first")
         rows = in_order(await asked.rows(query))
+        findings = ["there are more watch events of pods than were looked at"] if asked.cut else []
         told = [*subjects.pods_of_sources(asked.known.sources()), *subjects.pods_of_watch(rows)]
         known = subjects.merged(told)
         pods = subjects.matching(anchor, known)
         if pods:
-            return pods, []
+            return pods, findings
         names = sorted({f"{pod.namespace}/{pod.name}" for pod in known})
         wanted = f"{anchor.namespace}/{anchor.name}" if anchor.namespace else anchor.name
         close = difflib.get_close_matches(wanted, [*names, *(name.partition("/")[2] for name in names)], n=3)
         hint = f"; close to it: {', '.join(close)}" if close else ""
-        return [], [f"neither a log's path nor the watch knows {anchor}{hint}"]
+        return [], [*findings, f"neither a log's path nor the watch knows {anchor}{hint}"]
 
     async def _coverage(
         self,
@@ -173,9 +176,11 @@ class Engine:
         facts = await asyncio.to_thread(
             gather, asked.known, query.where, asked.hot_facts(), demanded=demanded, only_files=files
         )
+        facts = await asked.with_hot_ends(facts)
         window = Window(start_unix_nano=query.time_start_unix_nano, end_unix_nano=query.time_end_unix_nano)
         intervals, watermark = assess(facts, window)
         findings = [*asked.known.findings, *asked.findings]
+        findings += [f"node {node} was told not to follow {folder}" for node, folder in facts.exclusions]
         if not await self._is_locked():
             findings.append("the archive is a folder: nothing there refuses deletion")
         if asked.cut:
@@ -235,6 +240,28 @@ class _Asked:
         where = Term(field="source_kind", value=Kind.LEDGER)
         leg = await self._ask_hot(Query(where=where, time_start_unix_nano=start, limit=_HOT_LEDGER_ROWS_MAX))
         return leg.rows if leg is not None else None
+
+    async def with_hot_ends(self, facts: Facts) -> Facts:
+        """Return the facts, told how far the hot index has the files that were closed since the last commit.
+
+        A partition is indexed in order, so that who has a file's last line has all before it.
+        """
+        if not self.hot_answered:
+            return facts
+        files = {source: list(members) for source, members in facts.files.items()}
+        lacking = [
+            (members, at)
+            for members in files.values()
+            for at, file in enumerate(members)
+            if file.size is not None and file.reaches < file.size and not file.passed
+        ]
+        for members, at in lacking[:_HOT_ENDS_MAX]:
+            where = Term(field="file_id", value=members[at].file_id)
+            leg = await self._ask_hot(Query(where=where, limit=1000))
+            if leg is not None:
+                ends = (row["offset_start"] + row["length"] for row in leg.rows.to_pylist())
+                members[at] = replace(members[at], hot_reaches=max(ends, default=0))
+        return replace(facts, files=files)
 
     def hot_facts(self) -> Hot:
         """Return what is known of the hot index."""

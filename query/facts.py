@@ -66,6 +66,12 @@ def gather(
         broken_ledgers=tuple(source for source in known.fold.broken() if _attester(source) in attesters),
         hot_missing=hot.configured and not hot.answered,
         unobservable=_unobservable(list(files), where, demanded or {}),
+        exclusions=tuple(
+            (attester, folder)
+            for attester, (_, folders) in sorted(known.fold.exclusions.items())
+            if attester in attesters
+            for folder in folders
+        ),
     )
 
 
@@ -107,6 +113,8 @@ def _holding(
     birth, ack = fold.births.get(file_id), fold.acks.get(file_id)
     txn = known.state.positions.get(ack.where) if ack is not None else None
     expired, until = _expired(file, removed.get(_class_of(source), ()), known) if removed else (0, 0)
+    passed = ack is not None and txn is not None and txn.next > ack.position
+    in_hot = ack is not None and not passed and hot.answered and hot.positions.get(ack.where, 0) > ack.position
     return Holding(
         file_id=file_id,
         source=source,
@@ -116,8 +124,8 @@ def _holding(
         imported=file.imported,
         size=fold.ends.get(file_id),
         ack=ack,
-        passed=ack is not None and txn is not None and txn.next > ack.position,
-        in_hot=ack is not None and hot.answered and hot.positions.get(ack.where, 0) > ack.position,
+        passed=passed,
+        hot_reaches=ack.offset if ack is not None and in_hot else 0,
         gaps=gaps,
         expired_bytes=expired,
         expired_until_unix_nano=until,

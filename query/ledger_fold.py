@@ -60,6 +60,8 @@ class LedgerFold:
     gaps: set[GapStated] = field(default_factory=set)
     watermarks: dict[str, int] = field(default_factory=dict)
     """Of each node's newest beat."""
+    exclusions: dict[str, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
+    """Per node, when it was last told what not to follow, and what."""
     newest_unix_nano: int = 0
     chains: dict[tuple[str, str], list[Span]] = field(default_factory=dict)
     """The numbers of the lines that are held, per (ledger source, ledger file)."""
@@ -88,6 +90,8 @@ class LedgerFold:
         self.gaps |= other.gaps
         for attester, watermark in other.watermarks.items():
             self.watermarks[attester] = max(watermark, self.watermarks.get(attester, 0))
+        for attester, told in other.exclusions.items():
+            self.exclusions[attester] = max(told, self.exclusions.get(attester, told))
         self.newest_unix_nano = max(self.newest_unix_nano, other.newest_unix_nano)
         for key, numbers in other.chains.items():
             self.chains[key] = list(union([*self.chains.get(key, ()), *numbers]))
@@ -115,9 +119,12 @@ class LedgerFold:
                 self.ends[closed.file_id] = max(int(closed.size), self.ends.get(closed.file_id, 0))
             case ledger.Gap() as gap:
                 self.gaps.add(_gap(gap, attester, int(line.time_unix_nano)))
+            case ledger.Config() as config:
+                self.exclusions[attester] = (int(line.time_unix_nano), config.exclusions)
             case ledger.Beat() as beat:
-                watermark = int(beat.watermark_unix_nano)
-                self.watermarks[attester] = max(watermark, self.watermarks.get(attester, 0))
+                # A beat before the first whole sweep has no watermark: it attests nothing yet.
+                if (watermark := int(beat.watermark_unix_nano)) > 0:
+                    self.watermarks[attester] = max(watermark, self.watermarks.get(attester, 0))
                 for moved in beat.moved:
                     where = Partition(moved.topic, moved.partition)
                     self._ack(moved.file_id, Ack(offset=int(moved.offset), where=where, position=int(moved.position)))

@@ -87,7 +87,7 @@ def test_a_gap_outside_the_window_does_not_count() -> None:
 
 def test_bytes_that_only_the_hot_index_has_are_not_missing() -> None:
     ack = Ack(offset=9, where=WHERE, position=3)
-    assert {one.seen for one in assessed(holding(held=((0, 4),), ack=ack, in_hot=True))} == {Seen.SEARCHED}
+    assert {one.seen for one in assessed(holding(held=((0, 4),), ack=ack, hot_reaches=9))} == {Seen.SEARCHED}
     assert {one.seen for one in assessed(holding(held=((0, 4),), ack=ack))} == {Seen.SEARCHED, Seen.PENDING}
 
 

@@ -7,7 +7,7 @@ import pytest
 from ashiato.adapters.index_memory import MemoryIndex, MemoryIndices
 from ashiato.core.coverage import Seen
 from ashiato.core.ids import Kind, Source
-from ashiato.core.ledger import Gap
+from ashiato.core.ledger import Config, Gap
 from ashiato.core.query import All, And, Query, Term
 from query.engine import TimelineRequest
 from tests.unit.query.house import CLUSTER, NODE, NOON, SECOND, House, container, cri, seen
@@ -331,3 +331,26 @@ async def test_a_timeline_says_what_no_source_could_have_told(house: House) -> N
         ("audit", "unobservable"), ("falco", "unobservable"), ("watch", "unobservable"),
     ]  # fmt: skip
     assert not answer.coverage.complete
+
+
+async def test_what_a_node_was_told_not_to_follow_is_told(house: House) -> None:
+    web = await house.born(WEB)
+    await house.send(web, cri("one"))
+    await house.state(Config(sha256="0" * 64, exclusions=("/var/log/secret",)))
+    await house.beat(web)
+    await house.tail()
+
+    answer = await house.engine().search(of(WEB))
+
+    assert f"node {CLUSTER}/{NODE} was told not to follow /var/log/secret" in answer.coverage.findings
+
+
+async def test_a_beat_without_a_watermark_attests_nothing(house: House) -> None:
+    web = await house.born(WEB)
+    await house.send(web, cri("one"))
+    await house.beat(web, watermark=0)
+    await house.tail()
+
+    answer = await house.engine().search(of(WEB))
+
+    assert ("container", "pending", "no_beat", 0) in seen(answer)

@@ -79,6 +79,23 @@ async def test_a_hot_index_that_lags_behind_the_beat_leaves_bytes_pending(house:
     assert ("container", "pending", "not_held_yet", web.offset - held) in seen(answer)
 
 
+async def test_a_file_that_was_closed_since_the_last_commit_is_complete_where_its_end_is_hot(
+    house: House, indices: MemoryIndices
+) -> None:
+    web = await house.born(WEB)
+    await house.commit()
+    await house.send(web, cri("one", "two"))
+    await house.close(web)
+    await house.beat()
+    await house.tail()
+    await index_tail(house, indices)
+
+    answer = await house.engine(MemoryIndex(indices)).search(OUTPUT)
+
+    assert [one["body"] for one in documents(answer)] == ["one", "two"]
+    assert answer.coverage.complete
+
+
 async def test_rows_that_both_have_are_answered_once(house: House, indices: MemoryIndices) -> None:
     web = await house.born(WEB)
     await house.send(web, cri("one", "two"))
