@@ -28,10 +28,12 @@ class Segment:
 
 
 class TailFolder:
-    """Writes, lists and removes segments."""
+    """Writes, lists and removes segments. One process writes a folder: what another left unfinished is swept away."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for unfinished in folder.glob("*.unfinished"):
+            unfinished.unlink(missing_ok=True)
         self._folder = folder
 
     def publish(self, where: Partition, start: int, end: int, rows: pa.Table) -> None:
