@@ -31,6 +31,7 @@ from collector.settings import CollectorSettings
 from ingest.archiver import Archiver, ArchiverSettings
 from ingest.indexer import Indexer, IndexerSettings
 from ingest.tail import TailFolder
+from tests.parts.stack import Stack, toml
 
 READ_UNIX_NANO: Final = 1_795_600_000_000_000_000
 """When the told clock says that everything is read."""
@@ -147,11 +148,11 @@ ROLES: Final[Mapping[str, Sequence[str]]] = {
 
 @dataclass(slots=True, kw_only=True)
 class Services:
-    """Service processes over one settings file; each can be stopped, killed and started again."""
+    """Service processes, each with settings of its own; each can be stopped, killed and started again."""
 
     folder: Path
-    settings: Path
-    token: str
+    settings: Mapping[str, Path]
+    token: str = ""
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, *roles: str) -> None:
@@ -159,7 +160,7 @@ class Services:
             log = (self.folder / f"{role}.log").open("ab")
             with log:
                 self.children[role] = subprocess.Popen(
-                    [sys.executable, "-P", *ROLES[role], "--config", str(self.settings)],
+                    [sys.executable, "-P", *ROLES[role], "--config", str(self.settings[role])],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 )  # fmt: skip
 
@@ -207,3 +208,32 @@ def until(true: Any, what: str, *, wait_s: float = WAIT_S) -> Any:
             last = error
         time.sleep(0.2)
     raise AssertionError(f"not within {wait_s:.0f} s: {what} ({last})")
+
+
+def settings_at_scale(stack: Stack, folder: Path, nodes: Path) -> Mapping[str, Path]:
+    """Write the settings of each role: the same line on Kafka, OpenSearch and S3, each with its own credentials."""
+    token = folder / "token"
+    token.write_text("told-token-of-this-test\n", encoding="ascii")
+    token.chmod(0o600)
+    ingest = {"scratch_dir": str(folder / "scratch"), "commit_age_s": 3.0, "opensearch": stack.index()}
+    tables: Mapping[str, tuple[str, Mapping[str, object]]] = {
+        "collector": ("collector", {
+            "bus": stack.bus("collector"), "state_dir": str(folder / "state"), "cluster": "scale", "node": "n1",
+            "roots": [str(nodes)], "beat_interval_s": 1.0, "sweep_interval_s": 0.4, "settle_s": 2.0,
+        }),
+        "archive": ("ingest", {**ingest, "bus": stack.bus("ingest"), "archive": stack.archive("ingest")}),
+        "index": ("ingest", {**ingest, "bus": stack.bus("ingest"), "archive": stack.archive("index")}),
+        "query": ("query", {
+            "archive": stack.archive("query"), "opensearch": stack.index(), "token_file": str(token),
+            "address_file": str(folder / "address.json"), "access_dir": str(folder / "access"),
+        }),
+        "retention": ("retention", {
+            "bus": stack.bus("retention"), "archive": stack.archive("retention"), "opensearch": stack.index(),
+            "opensearch_replicas": 0, "free_interval_s": 2.0, "prepare_interval_s": 5.0,
+        }),
+    }  # fmt: skip
+    written = {}
+    for role, (table, values) in tables.items():
+        written[role] = folder / f"{role}.toml"
+        written[role].write_text(toml({table: values}), encoding="utf-8")
+    return written
