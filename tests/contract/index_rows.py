@@ -126,16 +126,21 @@ DEFECTS: Final[dict[str, bytes]] = {
 
 
 @cache
-def defects() -> pa.Table:
-    """One container row for each defect, and some whose columns are odd."""
-    lines = [
+def defect_chunks() -> tuple[Chunk, ...]:
+    """One line of container output, in a file of its own, for each defect."""
+    return tuple(
         chunk(
             b"2026-11-24T11:00:%02d.123456789Z stdout F %b\n" % (number, body),
             file_id=f"01J0000000000000000000D{number:03d}",
         )
         for number, body in enumerate(DEFECTS.values())
-    ]
-    rows = rows_of(*lines).to_pylist()
+    )
+
+
+@cache
+def defects() -> pa.Table:
+    """The rows of all defects, and some whose columns are odd."""
+    rows = rows_of(*defect_chunks()).to_pylist()
     odd: list[dict[str, Any]] = [
         {"user_name": "u" * 2000, "event_name": "long"},
         {"user_name": "\U0001f600" * 600, "event_name": "long in UTF-16"},
