@@ -213,7 +213,7 @@ def until(true: Any, what: str, *, wait_s: float = WAIT_S) -> Any:
 def settings_at_scale(stack: Stack, folder: Path, nodes: Path) -> Mapping[str, Path]:
     """Write the settings of each role: the same line on Kafka, OpenSearch and S3, each with its own credentials."""
     token = folder / "token"
-    token.write_text("told-token-of-this-test\n", encoding="ascii")
+    token.write_text("told-token-of-a-test\n", encoding="ascii")
     token.chmod(0o600)
     ingest = {"scratch_dir": str(folder / "scratch"), "commit_age_s": 3.0, "opensearch": stack.index()}
     tables: Mapping[str, tuple[str, Mapping[str, object]]] = {
