@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -51,6 +51,12 @@ class Lane:
     def carry(self, states: Iterable[tuple[str, LineState]]) -> None:
         """Take over how lines stand behind a commit."""
         carry(self.pack_states, states)
+
+    def published(self, next_position: int, states: Mapping[str, LineState]) -> None:
+        """Let go of what is in the tail now, and take over how lines stand behind it."""
+        self.tail_pieces = [(at, piece) for at, piece in self.tail_pieces if at >= next_position]
+        carry(self.tail_states, states.items())
+        self.tail_start = next_position
 
     def committed(self, next_position: int) -> None:
         """Let go of what waited for the tail and is in a pack now."""

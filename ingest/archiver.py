@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-import tempfile
+import shutil
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ashiato import __version__
+from ashiato.adapters import files
 from ashiato.adapters.journal import JournalWriter, Lost, new_act_id
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core import journal
@@ -41,8 +42,9 @@ from ashiato.core.limits import (
 )
 from ashiato.core.ports import ArchiveWriter, BusReader, BusRecord, Clock, Partition
 from ashiato.core.record import RowFlags
+from ingest import leftovers
 from ingest.admission import chunks_of, damaged_frame, is_damaged_frame
-from ingest.archive_lane import Lane, LaneStarts, carry
+from ingest.archive_lane import Lane, LaneStarts
 from ingest.archive_put import FrontierPut, carried, put_frontier, put_pack, settle
 from ingest.batch import Batch, Reached, StoredPiece, at_rest
 from ingest.contracts import BuiltPack, LineState
@@ -120,7 +122,7 @@ class Archiver:
         self._sealed: Batch | None = None
         self._committing: asyncio.Task[_Committed] | None = None
         self._tail_due_ns = 0
-        self._behind = False
+        self._behind = self._draining = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Archive until ``stop`` is set, then commit what was admitted, within the grace."""
@@ -142,7 +144,8 @@ class Archiver:
         self._telemetry.emit(ServiceStopped(reason="asked to"))
 
     async def drain(self) -> None:
-        """Archive everything that the bus holds now, commit it, and return (an import)."""
+        """Archive everything that the bus holds now, commit it, and return (an import). Publishes no tail."""
+        self._draining = True
         await self._open_patiently()
         ends = {where: (await self._reader.bounds(where))[1] for where in self._lanes}
         while True:
@@ -172,7 +175,7 @@ class Archiver:
             self._lanes[where] = lane
             if self._tail is not None:
                 txn = self.journal.state.positions.get(where)
-                if txn is None or txn.incarnation != lane.incarnation:
+                if (txn is None and not self._draining) or (txn is not None and txn.incarnation != lane.incarnation):
                     self._tail.forget_all(where)
                 self._tail.forget(where, lane.reached.next)
         self._batch = Batch(started_monotonic_nano=self._clock.monotonic_nano())
@@ -192,8 +195,13 @@ class Archiver:
         if self._committing is not None and self._committing.done():
             await self._settled()
         now = self._clock.monotonic_nano()
-        if self._tail is not None and now >= self._tail_due_ns:
-            await asyncio.to_thread(self._publish_tail)
+        if self._tail is not None and not self._draining and now >= self._tail_due_ns:
+            try:
+                await asyncio.to_thread(self._publish_tail)
+            except TransientError as error:
+                self._telemetry.emit(
+                    PartUnavailable(part="tail", error=str(error), retry_in_ms=TAIL_SEGMENT_AGE_NS // 1_000_000)
+                )
             self._tail_due_ns = self._clock.monotonic_nano() + TAIL_SEGMENT_AGE_NS
         full = (
             self._batch.raw_bytes >= self._settings.commit_raw_bytes or self._batch.held_bytes >= BATCH_HELD_BYTES_MAX
@@ -300,7 +308,7 @@ class Archiver:
             kept = replace(piece, row_flags=piece.row_flags | RowFlags.QUARANTINED) if damaged else piece
             stored = at_rest(kept, origin)
             self._batch.add(stored)
-            if self._tail is not None:
+            if self._tail is not None and not self._draining:
                 lane.tail_pieces.append((position, stored))
 
     def _held(self, file: FileState, start: int, end: int) -> bytes | None:
@@ -331,11 +339,9 @@ class Archiver:
                 continue
             for end, pieces in _segments(lane):
                 rows, states, _ = build_rows([piece.open() for piece in pieces], lane.tail_states)
-                carry(lane.tail_states, states.items())
                 self._tail.publish(where, lane.tail_start, end, rows)
-                lane.tail_start = end
-            lane.tail_pieces = []
-            lane.tail_start = lane.reached.next
+                lane.published(end, states)
+            lane.published(lane.reached.next, {})
 
     # -- committing ------------------------------------------------------------------------------------------
 
@@ -360,9 +366,12 @@ class Archiver:
         self._committing, self._sealed = None, None
 
     async def _commit(self, batch: Batch) -> _Committed:
-        with tempfile.TemporaryDirectory(dir=self._scratch, prefix="packs-", ignore_cleanup_errors=True) as folder:
-            built, states = await asyncio.to_thread(self._build, batch, Path(folder))
+        folder = self._scratch / leftovers.unfinished(f"packs-{secrets.token_hex(8)}")
+        try:
+            built, states = await self._patiently("scratch", partial(asyncio.to_thread, self._build, batch, folder))
             adds = [await self._put(partial(put_pack, self._archive, pack)) for pack in built]
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
         settled = {where: settle(files, states, adds, built) for where, files in batch.files.items()}
         stored = [
             await self._put(
@@ -384,7 +393,19 @@ class Archiver:
         return _Committed(batch=batch, stored=tuple(stored), files=settled, states=states)
 
     def _build(self, batch: Batch, folder: Path) -> tuple[list[BuiltPack], dict[str, LineState]]:
-        """Build one pack per retention class. I1 is checked inside: a pack that comes out was read back."""
+        """Build one pack per retention class. I1 is checked inside: a pack that comes out was read back.
+
+        Raises:
+            InvariantError: I1. TransientError: no room for packs before they are put.
+
+        """
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            return self._build_in(folder, batch)
+        except OSError as error:
+            raise files.disk_error(error, folder) from error
+
+    def _build_in(self, folder: Path, batch: Batch) -> tuple[list[BuiltPack], dict[str, LineState]]:
         before: dict[str, LineState] = {}
         for where in batch.reached:
             before.update(self._lanes[where].pack_states)

@@ -12,6 +12,7 @@ from ashiato.adapters.clock import SystemClock
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.errors import SettingsError
 from ashiato.core.events import ServiceStarted, ServiceStopped
+from ingest import leftovers
 from ingest.archiver import Archiver, ArchiverSettings
 from ingest.settings import IngestSettings
 from ingest.tail import TailFolder
@@ -81,6 +82,7 @@ class _Opened:
         settings = self._settings
         scratch = Path(settings.scratch_dir)
         files.make_folder(scratch)
+        leftovers.sweep(scratch)
         self._reader = await bus.open_reader(settings.bus)
         return Archiver(
             ArchiverSettings(

@@ -6,13 +6,16 @@ the bus holds, never evidence: it is not fsynced, and it is removed once a commi
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
+from ashiato.adapters import files
 from ashiato.core.ports import Partition
+from ingest import leftovers
 
 _NAME = re.compile(r"^(?P<topic>.+)-(?P<partition>\d+)-(?P<start>\d+)-(?P<end>\d+)\.arrow$")
 
@@ -28,21 +31,30 @@ class Segment:
 
 
 class TailFolder:
-    """Writes, lists and removes segments. One process writes a folder: what another left unfinished is swept away."""
+    """Writes, lists and removes segments."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for unfinished in folder.glob("*.unfinished"):
-            unfinished.unlink(missing_ok=True)
+        leftovers.sweep(folder)
         self._folder = folder
 
     def publish(self, where: Partition, start: int, end: int, rows: pa.Table) -> None:
-        """Make rows visible under their positions; the name appears only when the file is whole."""
+        """Make rows visible under their positions; the name appears only when the file is whole.
+
+        Raises:
+            TransientError: no room, or the disk failed; nothing is visible.
+
+        """
         final = self._folder / f"{where.topic}-{where.number}-{start}-{end}.arrow"
-        unfinished = final.with_suffix(".unfinished")
-        with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
-            writer.write_table(rows)
-        unfinished.rename(final)
+        temporary = final.with_name(leftovers.unfinished(final.name))
+        try:
+            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+                writer.write_table(rows)
+            temporary.rename(final)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise files.disk_error(error, final) from error
 
     def segments(self) -> list[Segment]:
         """Return what is published, in order of partition and position."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -307,7 +311,44 @@ async def test_far_behind_the_writers_rows_are_left_to_the_next_commit(
     assert house.held().of(file_id()) == b"".join(lines)
 
 
-async def test_an_unfinished_segment_of_a_dead_process_is_swept_away(house: House) -> None:
-    (house.root / "tail" / "ashiato.bulk-0-0-1.unfinished").write_bytes(b"half")
+def test_an_unfinished_segment_of_a_dead_process_is_swept_away(house: House) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    for pid in (child.pid, os.getppid()):
+        (house.root / "tail" / f"ashiato.bulk-0-0-1.arrow.{pid}.unfinished").write_bytes(b"half")
     house.tail = TailFolder(house.root / "tail")
-    assert list((house.root / "tail").iterdir()) == []
+    # then what a living process is at is left alone
+    assert [path.name for path in (house.root / "tail").iterdir()] == [
+        f"ashiato.bulk-0-0-1.arrow.{os.getppid()}.unfinished"
+    ]
+
+
+async def test_a_full_disk_under_the_tail_delays_it_and_nothing_else(house: House) -> None:
+    archiver = await house.start()
+    (house.root / "tail").rmdir()
+    (house.root / "tail").write_bytes(b"a file, where the folder should be")
+    await house.send(chunk(cri("a", at=1)))
+    await archiver.step()
+    assert house.telemetry.value("part_unavailable_total", part="tail") == 1
+    # when there is room again
+    (house.root / "tail").unlink()
+    (house.root / "tail").mkdir()
+    house.clock.advance(TAIL_SEGMENT_AGE_NS)
+    await archiver.step()
+    assert [rows["body"].to_pylist() for rows in house.tail_rows()] == [["a"]]
+
+
+async def test_no_room_for_packs_is_waited_for(house: House) -> None:
+    archiver = await house.start(retry_wait_ns=1_000_000)
+    await house.send(chunk(cri("a", at=1)))
+    await archiver.step()
+    (house.root / "scratch").rmdir()
+    flushing = asyncio.create_task(archiver.flush())
+    deadline = asyncio.get_running_loop().time() + 30
+    while not house.telemetry.value("part_unavailable_total", part="scratch"):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.001)
+    (house.root / "scratch").mkdir()
+    assert await flushing
+    assert house.held().of(file_id()) == cri("a", at=1)
+    assert list((house.root / "scratch").iterdir()) == []
