@@ -52,8 +52,9 @@ class Machine:
     @contextlib.contextmanager
     def collector(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         words = words or ("-m", "collector")
-        with (self.root / "stderr").open("ab") as stderr:
+        with (self.root / "stderr").open("wb") as stderr:
             process = subprocess.Popen([sys.executable, *words, "--config", str(self.config)], stderr=stderr)
+        (self.root / "stderr").rename(self.root / f"stderr-{process.pid}")
         try:
             yield process
         finally:
@@ -82,6 +83,10 @@ class Machine:
             temporary.write_bytes(gzip.compress(to.read_bytes(), compresslevel=1))
             temporary.rename(to.with_name(to.name + ".gz"))
             to.unlink()
+
+    def is_up(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether the process has said that it started: from then on it handles signals."""
+        return (self.root / f"stderr-{process.pid}").read_bytes().count(b"service_started") > 0
 
     def held(self) -> dict[str, HeldFile]:
         """Return what the bus holds; a hole in any file fails."""
@@ -149,7 +154,7 @@ def test_killed_at_any_moment_while_logs_grow_and_rotate(machine: Machine, seed:
             machine.rotate(pod, turn * 1000 + 999, pack=rng.random() < 0.5)
     # then: in the end every file is there under one id, without a hole, and stops cleanly
     with machine.collector() as process:
-        until(lambda: machine.contents() == machine.expected(), process)
+        until(lambda: machine.contents() == machine.expected() and machine.is_up(process), process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == 0
     assert machine.contents() == machine.expected()
@@ -171,7 +176,7 @@ def test_dead_at_each_durable_write_no_file_is_born_twice(machine: Machine, when
             time.sleep(0.02)
         assert process.wait(1) == 9
     with machine.collector() as process:
-        until(lambda: machine.contents() == machine.expected(), process)
+        until(lambda: machine.contents() == machine.expected() and machine.is_up(process), process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == 0
     births = [s.file_id for s in machine.statements() if isinstance(s, Born) and s.source.startswith("container/")]
