@@ -45,7 +45,7 @@ def gather(
     scope, nothing can be known of it, and that is said.
     """
     named = known.sources()
-    in_scope = [source for source, may in zip(named, possible(where, facts_of(named)), strict=True) if may]
+    in_scope = [source for source, may in zip(named, possible(where, facts_of(tuple(named))), strict=True) if may]
     ids = _files_of(known, set(in_scope))
     gaps, node_gaps = _gaps(known.fold)
     removed = _removed(known)

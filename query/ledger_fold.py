@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ashiato.core import ledger
 from ashiato.core.errors import RejectedError
@@ -68,17 +69,13 @@ class LedgerFold:
 
     def take(self, source: str, file_id: str, body: str) -> None:
         """Fold one line in; what is no statement is left out, and its number is missed then."""
-        told = LedgerFold()
         try:
             line = ledger.decode(body.encode())
-            by = Source.parse(source)
-            told.newest_unix_nano = int(line.time_unix_nano)
-            told._statement(line, f"{by.cluster}/{by.node}")
+            self._statement(line, int(line.time_unix_nano), _attester_of(source))
         except (RejectedError, ValueError):
-            # A number that is none; UnicodeError is a ValueError too.
+            # A number that is none. UnicodeError is a ValueError too.
             return
         self._number(self.chains.setdefault((source, file_id), []), line.n)
-        self.take_all(told)
 
     def take_all(self, other: LedgerFold) -> None:
         """Fold another fold in."""
@@ -109,7 +106,8 @@ class LedgerFold:
         else:
             numbers.append((n, n + 1))
 
-    def _statement(self, line: ledger.Line, attester: str) -> None:
+    def _statement(self, line: ledger.Line, time: int, attester: str) -> None:
+        """Take a statement in. Raises ValueError, with nothing taken, where a number in it is none."""
         match line.statement:
             case ledger.Born() as born:
                 self.births[born.file_id] = Birth(
@@ -118,18 +116,20 @@ class LedgerFold:
             case ledger.Closed() as closed:
                 self.ends[closed.file_id] = max(int(closed.size), self.ends.get(closed.file_id, 0))
             case ledger.Gap() as gap:
-                self.gaps.add(_gap(gap, attester, int(line.time_unix_nano)))
+                self.gaps.add(_gap(gap, attester, time))
             case ledger.Config() as config:
-                self.exclusions[attester] = (int(line.time_unix_nano), config.exclusions)
+                told = (time, config.exclusions)
+                self.exclusions[attester] = max(told, self.exclusions.get(attester, told))
             case ledger.Beat() as beat:
+                watermark, acks = int(beat.watermark_unix_nano), [(moved.file_id, _ack(moved)) for moved in beat.moved]
                 # A beat before the first whole sweep has no watermark: it attests nothing yet.
-                if (watermark := int(beat.watermark_unix_nano)) > 0:
+                if watermark > 0:
                     self.watermarks[attester] = max(watermark, self.watermarks.get(attester, 0))
-                for moved in beat.moved:
-                    where = Partition(moved.topic, moved.partition)
-                    self._ack(moved.file_id, Ack(offset=int(moved.offset), where=where, position=int(moved.position)))
+                for file_id, ack in acks:
+                    self._ack(file_id, ack)
             case _:
                 pass
+        self.newest_unix_nano = max(self.newest_unix_nano, time)
 
     def _ack(self, file_id: str, ack: Ack) -> None:
         before = self.acks.get(file_id)
@@ -151,6 +151,17 @@ def _has_hole(files: list[Spans]) -> bool:
         return True
     starts, ends = {numbers[0][0] for numbers in files}, {numbers[0][1] for numbers in files}
     return any(start not in ends and start not in (0, min(starts)) for start in starts)
+
+
+@lru_cache(maxsize=4096)
+def _attester_of(source: str) -> str:
+    told_by = Source.parse(source)
+    return f"{told_by.cluster}/{told_by.node}"
+
+
+def _ack(moved: ledger.Acknowledged) -> Ack:
+    where = Partition(moved.topic, moved.partition)
+    return Ack(offset=int(moved.offset), where=where, position=int(moved.position))
 
 
 def _gap(gap: ledger.Gap, attester: str, stated_unix_nano: int) -> GapStated:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, assert_never
 
 import numpy as np
@@ -37,8 +38,12 @@ class SourceFacts:
     """Per column, where its value is known; a known null is no value."""
 
 
-def facts_of(sources: Sequence[str]) -> SourceFacts:
-    """Return what each source's name tells. Rows of a ledger speak of other sources: their pods are unknown."""
+@lru_cache(maxsize=8)
+def facts_of(sources: tuple[str, ...]) -> SourceFacts:
+    """Return what each source's name tells; remembered, for sources come and go slowly.
+
+    Rows of a ledger speak of other sources: their pods are unknown.
+    """
     parsed = [_parsed(text) for text in sources]
     told: dict[str, list[str | None]] = {
         "source": list(sources),

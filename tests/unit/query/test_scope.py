@@ -16,7 +16,7 @@ ALL = [CONTAINER, OTHER, AUDIT, LEDGER]
 
 
 def in_scope(text: str) -> list[str]:
-    may = possible(parse(text), facts_of(ALL))
+    may = possible(parse(text), facts_of(tuple(ALL)))
     return [source for source, could in zip(ALL, may, strict=True) if could]
 
 
@@ -48,7 +48,7 @@ def test_a_source_is_left_out_only_where_its_name_makes_the_predicate_false(text
 
 
 def test_a_source_that_cannot_be_read_stays_in() -> None:
-    assert possible(parse("pod:web-1"), facts_of(["nonsense"])).tolist() == [True]
+    assert possible(parse("pod:web-1"), facts_of(("nonsense",))).tolist() == [True]
 
 
 def test_a_pods_folder_is_out_of_scope_for_another_pod() -> None:
