@@ -118,12 +118,18 @@ async def send(broker: MemoryBroker, chunks: Sequence[Chunk]) -> int:
 
 
 def new_archiver(
-    archive: ArchiveWriter, reader: BusReader, scratch: Path, *, actor: str = "ingest-1", raw_bytes: int = 1 << 40
+    archive: ArchiveWriter,
+    reader: BusReader,
+    scratch: Path,
+    *,
+    actor: str = "ingest-1",
+    raw_bytes: int = 1 << 40,
+    retry_ns: int = 0,
 ) -> Archiver:
     scratch.mkdir(parents=True, exist_ok=True)
     return Archiver(
         ArchiverSettings(
-            actor=actor, commit_raw_bytes=raw_bytes, commit_age_ns=1 << 62, poll_wait_ns=0, retry_wait_ns=0
+            actor=actor, commit_raw_bytes=raw_bytes, commit_age_ns=1 << 62, poll_wait_ns=0, retry_wait_ns=retry_ns
         ),
         reader=reader,
         archive=archive,

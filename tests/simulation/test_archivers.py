@@ -8,9 +8,16 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from ashiato.adapters.journal import JournalWriter, Lost, Won
+from ashiato.adapters.journal import Journal, JournalWriter, Lost, Won
 from ashiato.core import journal
 from ashiato.core.ids import TOPIC_BULK
 from ashiato.core.invariants import InvariantError
@@ -32,6 +39,13 @@ class Archivers(RuleBasedStateMachine):
         super().__init__()
         self.play = Play()
         self.pieces = 0
+
+    @initialize(first=st.integers(0, 12), second=st.integers(0, 12), archivers=st.integers(1, 2))
+    def begin(self, first: int, second: int, archivers: int) -> None:
+        self.play.send(0, first)
+        self.play.send(1, second)
+        for _ in range(archivers):
+            self.play.start()
 
     @precondition(lambda self: self.pieces < _PIECES_MAX)
     @rule(file=st.integers(0, 1), lines=st.integers(1, 8))
@@ -73,6 +87,14 @@ class Archivers(RuleBasedStateMachine):
     def let_pass(self, data: st.DataObject, fate: Fate) -> None:
         process = data.draw(st.sampled_from(self._waiting()))
         process.let_pass(data.draw(st.integers(0, len(process.gate.waiting) - 1)), fate)
+
+    @precondition(lambda self: self._waiting())
+    @rule(data=st.data(), writes=st.integers(2, 5))
+    def let_several_pass(self, data: st.DataObject, writes: int) -> None:
+        process = data.draw(st.sampled_from(self._waiting()))
+        for _ in range(writes):
+            if process.gate.waiting:
+                process.let_pass(0, Fate.DONE)
 
     @precondition(lambda self: self.play.processes)
     @rule(data=st.data())
@@ -203,6 +225,39 @@ def test_j1_a_commit_whose_reply_is_lost_stands_once(fate: Fate) -> None:
 def test_j3_a_batch_that_was_begun_before_a_commit_came_in_is_built_again() -> None:
     with a_play() as play:
         _an_earlier_batch_lost_its_number(play)
+
+
+def test_j5_a_bus_that_is_made_anew_is_a_new_incarnation_and_what_it_brings_again_is_trimmed() -> None:
+    with a_play() as play:
+        # given committed bytes, and more that are only on the bus
+        play.send(0, 12)
+        first = play.start()
+        first.undisturbed()
+        first.step()
+        first.flush()
+        play.send(0, 4)
+        # when another bus takes its place, and the collectors send again what they have
+        play.renew()
+        play.send(0, 4)
+        play.finish()
+        # then the partition goes on under a counted incarnation of the new bus, from its start
+        txn = Journal(play.archive).refresh().positions[P0]
+        assert txn.incarnation == f"bus2/{TOPIC_BULK}#1"
+        assert txn.next == 2
+
+
+def test_j4_what_a_crashed_archiver_put_without_a_commit_does_not_exist() -> None:
+    with a_play() as play:
+        play.send(0, 12)
+        first = play.start()
+        first.step()
+        while not first.gate.waiting[0].what.startswith(journal.LOG_PREFIX):
+            first.let_pass(0, Fate.DONE)
+        first.die()
+        assert list(play.archive.list("evidence", "retention_class=container/"))
+        assert Journal(play.archive).refresh().packs == {}
+        play.condemn()
+        play.finish()
 
 
 def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
