@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from ashiato import __version__
 from ashiato.adapters import archive, bus, files
 from ashiato.adapters.clock import SystemClock
 from ashiato.adapters.telemetry import Telemetry
-from ashiato.core.errors import SettingsError
-from ashiato.core.events import ServiceStarted, ServiceStopped
+from ashiato.core.errors import SettingsError, TransientError
+from ashiato.core.events import PartUnavailable, ServiceStarted, ServiceStopped
+from ashiato.core.ports import BusReader
 from ingest import leftovers
 from ingest.archiver import Archiver, ArchiverSettings
 from ingest.settings import IngestSettings
 from ingest.tail import TailFolder
 
+_RETRY_S_MAX: Final = 5.0
+
 
 async def run_archive(settings: IngestSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
     """Archive until ``stop`` is set."""
-    async with _Opened(settings, telemetry) as archiver:
-        await archiver.run(stop)
+    reader = await _reader(settings, telemetry, stop)
+    if reader is None:
+        return
+    try:
+        await _archiver(settings, telemetry, reader).run(stop)
+    finally:
+        await reader.close()
 
 
 async def drain_archive(settings: IngestSettings, telemetry: Telemetry) -> Mapping[str, int]:
-    """Archive what the bus holds now, and return what that was."""
-    async with _Opened(settings, telemetry) as archiver:
-        await archiver.drain()
+    """Archive what the bus holds now, and return what that was.
+
+    Raises:
+        TransientError: the bus does not answer at all.
+
+    """
+    reader = await bus.open_reader(settings.bus)
+    try:
+        await _archiver(settings, telemetry, reader).drain()
+    finally:
+        await reader.close()
     told = {
         "rows": "archived_rows_total",
         "raw_bytes": "archived_raw_bytes_total",
@@ -52,7 +70,9 @@ async def run_index(settings: IngestSettings, telemetry: Telemetry, stop: asynci
 
     if settings.opensearch is None:
         raise SettingsError("the index role needs the table [ingest.opensearch] with its urls")
-    reader = await bus.open_reader(settings.bus)
+    reader = await _reader(settings, telemetry, stop)
+    if reader is None:
+        return
     writer = OpenSearchWriter(OpenSearchClient(settings.opensearch))
     try:
         indexer = Indexer(
@@ -71,33 +91,35 @@ async def run_index(settings: IngestSettings, telemetry: Telemetry, stop: asynci
     telemetry.emit(ServiceStopped(reason="asked to"))
 
 
-class _Opened:
-    """An archiver with the parts that its settings name."""
+async def _reader(settings: IngestSettings, telemetry: Telemetry, stop: asyncio.Event) -> BusReader | None:
+    """Ask until the bus is there; None where it is time to stop first."""
+    wait_s = 0.2
+    while not stop.is_set():
+        try:
+            return await bus.open_reader(settings.bus)
+        except TransientError as error:
+            telemetry.emit(PartUnavailable(part="bus", error=str(error), retry_in_ms=int(wait_s * 1000)))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), wait_s)
+        wait_s = min(wait_s * 2, _RETRY_S_MAX)
+    return None
 
-    def __init__(self, settings: IngestSettings, telemetry: Telemetry) -> None:
-        self._settings = settings
-        self._telemetry = telemetry
 
-    async def __aenter__(self) -> Archiver:
-        settings = self._settings
-        scratch = Path(settings.scratch_dir)
-        files.make_folder(scratch)
-        leftovers.sweep(scratch)
-        self._reader = await bus.open_reader(settings.bus)
-        return Archiver(
-            ArchiverSettings(
-                actor=settings.actor,
-                commit_raw_bytes=settings.commit_raw_bytes,
-                commit_age_ns=int(settings.commit_age_s * 1e9),
-                stop_grace_s=settings.stop_grace_s,
-            ),
-            reader=self._reader,
-            archive=archive.open_writer(settings.archive),
-            clock=SystemClock(),
-            telemetry=self._telemetry,
-            scratch=scratch,
-            tail=TailFolder(Path(settings.tail_dir)) if settings.tail_dir else None,
-        )
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._reader.close()
+def _archiver(settings: IngestSettings, telemetry: Telemetry, reader: BusReader) -> Archiver:
+    scratch = Path(settings.scratch_dir)
+    files.make_folder(scratch)
+    leftovers.sweep(scratch)
+    return Archiver(
+        ArchiverSettings(
+            actor=settings.actor,
+            commit_raw_bytes=settings.commit_raw_bytes,
+            commit_age_ns=int(settings.commit_age_s * 1e9),
+            stop_grace_s=settings.stop_grace_s,
+        ),
+        reader=reader,
+        archive=archive.open_writer(settings.archive),
+        clock=SystemClock(),
+        telemetry=telemetry,
+        scratch=scratch,
+        tail=TailFolder(Path(settings.tail_dir)) if settings.tail_dir else None,
+    )
