@@ -2,7 +2,7 @@
 
 ``python bench/freshness.py [--quick] [--live]`` appends lines to a followed CRI file and asks the query service over
 HTTP, again and again, until it finds them: the time from the end of the write to the end of the first answer that has
-the line, so the question itself is part of it. First with nothing else going on, then while other pods write 2 MB/s.
+the line, so the question itself is part of it. First with nothing else going on, then while another pod writes.
 Embedded always; with ``--live`` also over Kafka, OpenSearch and S3, which are started for it, where the answer comes
 from OpenSearch. A line that is not found is an error. The last line is one JSON object.
 """
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 SECONDS: Final = 60.0
 SECONDS_QUICK: Final = 12.0
 PROBES_PER_S: Final = 20
-LOAD_MB_PER_S: Final = 2.0
+LOAD_MB_PER_S: Final = {"embedded": 2.0, "at_scale": 0.2}
+"""At scale less, because Kafka, OpenSearch, S3 and our processes share this one machine: one OpenSearch node indexed
+0.4 MB/s of such lines on two busy cores, and what is written faster than that waits, however fast we are."""
 PAUSE_S: Final = 0.05
 """Between two questions."""
 FOUND_WITHIN_S: Final = 60.0
@@ -78,13 +80,14 @@ def run(data: DataFolder, services: Mapping[str, Service], node: Path, seconds: 
         for service in ("retention", *(one for one in services if one not in ("retention", "collector")), "collector"):
             place.start_ready(service)
         quiet = measure(place, node, seconds, load_mb_per_s=0)
-        loaded = measure(place, node, seconds, load_mb_per_s=LOAD_MB_PER_S)
+        loaded = measure(place, node, seconds, load_mb_per_s=LOAD_MB_PER_S[name])
         for one in place.all:
             one.stop(timeout_s=60)
     worst = max(quiet["p99_s"], loaded["p99_s"])
     return {
         "quiet": quiet,
         "under_load": loaded,
+        "cpu_s": {one.name: round(one.cpu_s, 2) for one in place.all},
         "p99_s_allowed": P99_S_MAX[name],
         "meets_its_target": worst <= P99_S_MAX[name],
     }
@@ -154,8 +157,8 @@ def measure(place: Running, node: Path, seconds: float, *, load_mb_per_s: float)
             writing.stop()
         while len(latencies) < len(writing.written_at):
             if time.monotonic() > ends + FOUND_WITHIN_S:
-                missing = len(writing.written_at) - len(latencies)
-                raise RuntimeError(f"{missing} lines of {len(writing.written_at)} were not found")
+                missing = sorted(set(writing.written_at) - set(latencies))
+                raise RuntimeError(f"{len(missing)} of {len(writing.written_at)} lines were not found: {missing[:20]}")
             look(client, writing, latencies, searches)
     ordered = sorted(latencies.values())
     return {
