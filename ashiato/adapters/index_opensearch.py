@@ -32,6 +32,7 @@ PAGE_ROWS_MAX: Final = 4096
 PAGE_BYTES: Final = 8 * MIB
 """A page of a search asks for as many rows as are likely to fit."""
 _PIT_KEEP_ALIVE: Final = "2m"
+_INT64_MAX: Final = (1 << 63) - 1
 
 _SORT_KEYS: Final = ("order_time", "k8s_node_name", "file_id", "offset_start", "length", "join_offset")
 """The total order of answers; length and join offset tell apart the empty rows that close joins."""
@@ -174,15 +175,17 @@ class OpenSearchIndex:
 
 def narrowed(query: Query) -> dict[str, object]:
     """Return the query that OpenSearch is asked: every row that matches ``query`` matches it, and others may."""
-    filters: list[dict[str, object]] = [narrow(query.where)]
+    start, end = query.time_start_unix_nano, query.time_end_unix_nano
+    if (start is not None and start > _INT64_MAX) or (end is not None and end < -_INT64_MAX):
+        return {"match_none": {}}
     bounds: dict[str, object] = {}
-    if query.time_start_unix_nano is not None:
-        bounds["gte"] = query.time_start_unix_nano
-    if query.time_end_unix_nano is not None:
-        bounds["lt"] = query.time_end_unix_nano
-    if bounds:
-        filters.append({"range": {mapping.ORDER_TIME: bounds}})
-    return {"bool": {"filter": filters}}
+    # OpenSearch refuses what no 64 bits hold; every row lies inside of that.
+    if start is not None and start >= -_INT64_MAX:
+        bounds["gte"] = start
+    if end is not None and end <= _INT64_MAX:
+        bounds["lt"] = end
+    times = [{"range": {mapping.ORDER_TIME: bounds}}] if bounds else []
+    return {"bool": {"filter": [narrow(query.where), *times]}}
 
 
 def _matching(query: Query, found: pa.Table, page: pa.Table) -> pa.Table:
