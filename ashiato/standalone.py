@@ -39,6 +39,8 @@ _STOP_S: Final = 20.0
 _BACKOFF_S_MAX: Final = 30.0
 _LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 _TEND_S: Final = 60.0
+_IDLE_BEAT_S: Final = 5.0
+"""How far the watermark may lie back on a quiet machine: a person asks up to now."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -89,7 +91,20 @@ def settings_document(data: DataFolder, options: Options) -> Mapping[str, Mappin
             "cluster": options.cluster,
             "access_dir": str(data.access),
             "all_files": options.all_files,
+            "exclude": [
+                str(folder)
+                for folder in (
+                    data.bus_path.parent,
+                    data.archive,
+                    data.tail,
+                    data.collector_state,
+                    data.access,
+                    data.scratch,
+                    data.run,
+                )
+            ],
             "beat_interval_s": options.beat_interval_s,
+            "idle_beat_interval_s": _IDLE_BEAT_S,
             "sweep_interval_s": options.sweep_interval_s,
             "settle_s": options.settle_s,
             **({"node": options.node} if options.node else {}),

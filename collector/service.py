@@ -26,7 +26,7 @@ from collector.beat import Pulse
 from collector.bookmark import Bookmark, Owner, Stated, Topics
 from collector.discovery import Recognised, Root, sweep
 from collector.events import Backlog, BookmarkBegun, BookmarkTorn, FrameAcknowledged
-from collector.followed import Followed
+from collector.followed import ContentChangedError, Followed
 from collector.ledger_file import LedgerFile
 from collector.registry import Registry
 from collector.settings import CollectorSettings
@@ -322,7 +322,14 @@ class Collector:
 
 
 def _is_left(file: Followed) -> bool:
-    return file.waiting > 0 or bool(file.closing)
+    """Whether a file has something that can be shipped now: an unterminated end stays on the disk."""
+    if file.closing or file.waiting == 0:
+        return bool(file.closing)
+    try:
+        return file.next_chunk(file.cursor, ended=False) is not None
+    except (OSError, ContentChangedError):
+        # What cannot be read cannot be waited for: the next sweep or the next start names it.
+        return False
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ashiato.adapters.clock import SystemClock
 from ashiato.core.chunk import ChunkFlags
 from ashiato.core.errors import SettingsError, TransientError
 from ashiato.core.ids import Kind
@@ -368,6 +369,15 @@ async def test_an_unterminated_end_waits_and_what_follows_is_shipped_behind_it(n
         node.write(log, b"f\n")
         await until(lambda: node.contents() == [b"whole\nhalf\n"])
     assert not node.files()[0].flags & ChunkFlags.UNTERMINATED
+
+
+async def test_a_stopping_collector_does_not_wait_for_the_end_of_an_unterminated_line(node: Node) -> None:
+    node.write(node.pod_log(), b"whole\nhal")
+    began = SystemClock().monotonic_nano()
+    async with node.collector(drain_s=600):
+        await until(lambda: node.contents() == [b"whole\n"])
+    assert SystemClock().monotonic_nano() - began < 300_000_000_000
+    assert node.contents() == [b"whole\n"]
 
 
 async def test_a_torn_bookmark_is_mended_and_said(node: Node) -> None:
