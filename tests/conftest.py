@@ -1,5 +1,5 @@
 """Fixtures for every test: the real parts, which the tests marked ``live`` ask for."""
 
-from tests.parts.fixtures import kafka, opensearch, parts_folder, s3, stack
+from tests.parts.fixtures import kafka, opensearch, own_stack, parts_folder, s3, stack
 
-__all__ = ["kafka", "opensearch", "parts_folder", "s3", "stack"]
+__all__ = ["kafka", "opensearch", "own_stack", "parts_folder", "s3", "stack"]

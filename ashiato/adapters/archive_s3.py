@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from base64 import b64encode
+import re
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from ashiato.core.ports import ArchiveFacts, Bucket, ObjectRef, ObjectVersion
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 READ_ATTEMPTS: Final = 3
 READ_AHEAD_BYTES: Final = 512 * KIB
@@ -33,6 +35,7 @@ TAIL_BYTES: Final = 64 * KIB
 """Fetched when a file is opened: a Parquet footer with its page index, mostly."""
 PUT_BYTES_MAX: Final = 5 * 1024 * MIB
 """S3's limit for an object in one piece."""
+_DIRECTORY_VERSION: Final = re.compile("[0-9a-f]{32}")
 _UNVERSIONED: Final = "null"
 """What S3 calls the version of an object in a bucket without versions."""
 
@@ -44,6 +47,7 @@ class S3Reader:
         self._settings = settings
         self._names: dict[Bucket, str] = {"evidence": settings.evidence_bucket, "work": settings.work_bucket}
         self._reads: S3Client = connect(settings, attempts=READ_ATTEMPTS)
+        self._uploads: dict[tuple[Bucket, str, str], str] = {}
 
     def get(self, bucket: Bucket, path: str, version_id: str | None = None) -> tuple[bytes, ObjectRef]:
         """Return the bytes of a version; None asks for the oldest that is no delete marker (J6)."""
@@ -135,20 +139,48 @@ class S3Reader:
         return oldest.ref.version_id
 
     def _content(self, bucket: Bucket, path: str, version_id: str) -> bytes:
-        with translated("get", bucket=bucket, path=path):
-            answer = self._reads.get_object(Bucket=self._names[bucket], Key=self._key(path), **_versioned(version_id))
-            with answer["Body"] as body:
-                return body.read()
+        answer = self._answer(bucket, path, version_id)
+        with translated("get", bucket=bucket, path=path), answer["Body"] as body:
+            return body.read()
 
     def _range(self, ref: ObjectRef, wanted: str) -> tuple[bytes, int]:
         """Return the bytes, and the size of the object that they are of."""
-        with translated("get", bucket=ref.bucket, path=ref.path):
-            answer = self._reads.get_object(
-                Bucket=self._names[ref.bucket], Key=self._key(ref.path), Range=wanted, **_versioned(ref.version_id)
+        answer = self._answer(ref.bucket, ref.path, ref.version_id, Range=wanted)
+        with translated("get", bucket=ref.bucket, path=ref.path), answer["Body"] as body:
+            return body.read(), int(answer["ContentRange"].rpartition("/")[2])
+
+    def _answer(self, bucket: Bucket, path: str, version_id: str, **more: Any) -> GetObjectOutputTypeDef:
+        def ask(version: str) -> GetObjectOutputTypeDef:
+            with translated("get", bucket=bucket, path=path):
+                return self._reads.get_object(
+                    Bucket=self._names[bucket], Key=self._key(path), **_versioned(version), **more
+                )
+
+        uploaded = self._uploads.get((bucket, path, version_id))
+        try:
+            return ask(uploaded or version_id)
+        except NotHeldError:
+            if uploaded or not _DIRECTORY_VERSION.fullmatch(version_id):
+                raise
+            if (found := self._uploaded(bucket, path, version_id)) is None:
+                raise
+        self._uploads[bucket, path, version_id] = found
+        return ask(found)
+
+    def _uploaded(self, bucket: Bucket, path: str, version_id: str) -> str | None:
+        """Return the version that holds what a directory's version id names: an uploaded archive is pinned by hash."""
+        oldest = self._oldest(bucket, path)
+        with translated("ask for a checksum", bucket=bucket, path=path):
+            head = self._reads.head_object(
+                Bucket=self._names[bucket], Key=path, ChecksumMode="ENABLED", **_versioned(oldest)
             )
-            with answer["Body"] as body:
-                content = body.read()
-        return content, int(answer["ContentRange"].rpartition("/")[2])
+        kept = head.get("ChecksumSHA256", "")
+        if kept and "-" not in kept:
+            sha256 = b64decode(kept).hex()
+        else:
+            # Uploaded by other hands, without a checksum of the whole: the bytes themselves tell.
+            sha256 = hashlib.sha256(self._content(bucket, path, oldest)).hexdigest()
+        return oldest if sha256[: len(version_id)] == version_id else None
 
     def _ref(self, bucket: Bucket, path: str, version_id: str | None, sha256: str, size: int) -> ObjectRef:
         return ObjectRef(bucket=bucket, path=path, version_id=version_id or _UNVERSIONED, size=size, sha256=sha256)

@@ -152,6 +152,12 @@ def _of_answer(error: boto_errors.ClientError, what: str, facts: dict[str, objec
     kinds: tuple[tuple[bool, type[AshiatoError], str], ...] = (
         (code in _TAKEN or status == 412, AlreadyExistsError, "the name is taken"),
         (code in _DAMAGED, TransientError, "the bytes that arrived are not those that were sent"),
+        # (what AWS says of a version id that is none of its own)
+        (
+            code == "InvalidArgument" and "version" in str(error).lower(),
+            NotHeldError,
+            f"no such version, cannot {what}",
+        ),
         (code in _ABSENT or status == 404, NotHeldError, f"no such object or bucket, cannot {what}"),
         (code in _REFUSED or status in (401, 403), RefusedError, f"the archive refuses: this user may not {what}"),
         (status == 416, EvidenceError, "object is shorter than it was"),

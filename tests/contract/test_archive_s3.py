@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from ashiato.adapters.archive import ArchiveSettings, open_governor, parse_address
+from ashiato.adapters.archive_directory import DirectoryGovernor
 from ashiato.adapters.archive_s3 import S3Governor, S3Reader
 from ashiato.core.errors import NotHeldError, RefusedError, RejectedError, SettingsError, TransientError
 from ashiato.core.ports import ArchiveGovernor, ObjectRef
@@ -145,3 +146,19 @@ class TestS3Archive(ArchiveContract):
             archive.get("work", "a", ref.version_id)
         with pytest.raises(NotHeldError):
             archive.open(ref)
+
+    def test_an_uploaded_directory_is_read_by_the_versions_that_its_journal_names(
+        self, archive: ArchiveGovernor, s3: SeaweedPart, buckets: Buckets, tmp_path: Path
+    ) -> None:
+        local = DirectoryGovernor(tmp_path)
+        refs = [local.put("evidence", f"pack-{n}", b"%d" % n * 100_000) for n in range(3)]
+        archive.put("evidence", "pack-0", local.get("evidence", "pack-0")[0])
+        s3.client().put_object(Bucket=buckets.evidence, Key="pack-1", Body=local.get("evidence", "pack-1")[0])
+        archive.put("evidence", "pack-2", b"other bytes")
+
+        for ref in refs[:2]:
+            assert archive.get("evidence", ref.path, ref.version_id)[0] == local.get("evidence", ref.path)[0]
+            assert archive.get_range(ref, 5, 9) == local.get_range(ref, 5, 9)
+            assert archive.open(ref).read() == local.get("evidence", ref.path)[0]
+        with pytest.raises(NotHeldError):
+            archive.get("evidence", "pack-2", refs[2].version_id)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from ashiato.adapters.bus import BusSettings
 from ashiato.adapters.bus_kafka import KafkaKeeper, KafkaReader, KafkaWriter
-from ashiato.core.errors import NotHeldError, SettingsError, TransientError
+from ashiato.core.errors import NotHeldError, RefusedError, SettingsError, TransientError
 from tests.contract.bus_contract import FIRST, SECOND, TOPIC, WAIT_NS, BusContract, House, read, values
+from tests.parts import certificates
 from tests.parts.kafka import KafkaPart
 from tests.parts.stack import bus_settings
 
@@ -73,6 +75,34 @@ class TestKafkaBus(BusContract):
 
         with pytest.raises(SettingsError, match=r"max\.message\.bytes"):
             await writer.partitions(TOPIC)
+
+
+@pytest.mark.parametrize("side", [KafkaWriter, KafkaReader, KafkaKeeper])
+async def test_a_wrong_password_is_refused_and_not_tried_for_ever(
+    kafka: KafkaPart, tmp_path: Path, side: type[KafkaWriter | KafkaReader | KafkaKeeper]
+) -> None:
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text('{"username": "ingest", "password": "wrong"}')
+    settings = msgspec.structs.replace(bus_settings(kafka, "ingest"), credentials_file=str(wrong))
+
+    with pytest.raises(RefusedError, match="refuses the credentials"):
+        await side.open(settings)
+
+
+async def test_a_certificate_of_another_ca_is_not_trusted(kafka: KafkaPart, tmp_path: Path) -> None:
+    certificates.make(tmp_path)
+    settings = msgspec.structs.replace(bus_settings(kafka, "ingest"), ca_file=str(tmp_path / "ca.pem"))
+
+    with pytest.raises(SettingsError, match="not trusted"):
+        await KafkaReader.open(settings)
+
+
+@pytest.mark.parametrize(
+    "change", [{"bootstrap_servers": ""}, {"ca_file": "/nowhere/ca.pem"}, {"credentials_file": "/nowhere/user.json"}]
+)
+async def test_settings_that_cannot_work_are_said(kafka: KafkaPart, change: dict[str, str]) -> None:
+    with pytest.raises(SettingsError):
+        await KafkaReader.open(msgspec.structs.replace(bus_settings(kafka, "ingest"), **change))
 
 
 @pytest.fixture(scope="module")

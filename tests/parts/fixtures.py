@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,6 +62,21 @@ def s3(parts_folder: Path) -> Iterator[SeaweedPart]:
 def stack(kafka: KafkaPart, opensearch: OpenSearchPart, s3: SeaweedPart) -> Stack:
     """All three, with empty topics and new buckets."""
     return stack_of(kafka, opensearch, s3).fresh()
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[Stack]:
+    """All three, for a test that stops them: started for it alone, with empty topics and new buckets."""
+    parts = parts_in(tmp_path / "parts")
+    try:
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(Part.start, parts))
+        yield stack_of(*parts).fresh()
+    except PartError as error:
+        pytest.fail(str(error), pytrace=False)
+    finally:
+        for part in parts:
+            part.kill()
 
 
 def _running(kind: type[P], folder: Path) -> Iterator[P]:

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from ashiato.adapters.archive import open_reader, parse_address
+from ashiato.adapters.settings import load
+from ingest.settings import IngestSettings
 from tests.parts.kafka import KafkaPart
 from tests.parts.opensearch import OpenSearchPart
 from tests.parts.process import PartError
 from tests.parts.seaweed import SeaweedPart
+from tests.parts.stack import Stack, toml
 
 pytestmark = pytest.mark.live
 
@@ -73,3 +77,21 @@ def test_a_server_that_cannot_start_says_so_with_its_log(tmp_path: Path) -> None
 
         with pytest.raises(PartError, match="ended while it started"):
             part.start()
+
+
+def test_a_stack_gives_settings_that_a_service_loads(own_stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "ashiato.toml"
+    own = {
+        "scratch_dir": str(tmp_path),
+        "tail_dir": None,
+        "bus": own_stack.bus("ingest"),
+        "archive": own_stack.archive("ingest"),
+    }
+    file.write_text(toml({"ingest": own}), encoding="utf-8")
+
+    settings = load(IngestSettings, service="ingest", file=file, environ={})
+
+    assert settings.bus == own_stack.bus("ingest")
+    assert settings.archive == own_stack.archive("ingest")
+    assert parse_address(own_stack.address("query")).evidence_bucket == own_stack.buckets.evidence
+    assert open_reader(settings.archive).check().locked
