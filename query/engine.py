@@ -20,7 +20,7 @@ from ashiato.adapters.archive import open_reader
 from ashiato.adapters.index_packs import PackIndex, Snapshot
 from ashiato.core.anchor import Anchor, AnchorKind, parse_anchor
 from ashiato.core.coverage import Coverage, Interval, Seen, judge
-from ashiato.core.errors import AshiatoError, RejectedError
+from ashiato.core.errors import AshiatoError, NotHeldError, RefusedError, RejectedError, TransientError
 from ashiato.core.ids import Kind
 from ashiato.core.limits import COMMIT_AGE_NS, QUERY_ROWS_MAX
 from ashiato.core.ports import ArchiveReader
@@ -128,6 +128,7 @@ class Engine:
 
     async def check(self) -> None:
         """Reach the archive. Raises TransientError, RefusedError, SettingsError, EvidenceError."""
+        await self._is_locked()
         await self._packs.snapshot()
 
     async def close(self) -> None:
@@ -140,6 +141,7 @@ class Engine:
 
     async def _asked(self, query: Query) -> _Asked:
         select(query, empty())
+        await self._is_locked()
         snapshot = await self._packs.snapshot()
         asked = _Asked(self._packs, self._hot, snapshot)
         # The ledger is asked before the rows, so that what it says is acknowledged was there to be found.
@@ -196,9 +198,12 @@ class Engine:
         if self._locked is None:
             try:
                 self._locked = (await asyncio.to_thread(self._archive.check)).locked
-            except AshiatoError:
-                # A reader's rights may not reach so far: what is not known is not said.
-                return True
+            except RefusedError:
+                # A reader's rights need not reach so far: what is not known is not said.
+                self._locked = True
+            except NotHeldError as error:
+                # It may be made yet: nothing at all is not an archive that holds nothing.
+                raise TransientError(error.message, **error.facts) from error
         return self._locked
 
 

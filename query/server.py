@@ -27,7 +27,10 @@ _GRACE_S: Final = 10
 
 
 class QueryServer:
-    """``run`` returns once ``stop`` was called and what was asked before is answered."""
+    """``run`` returns once ``stop`` was called and what was asked before is answered.
+
+    Made with settings that cannot work, it raises SettingsError.
+    """
 
     def __init__(
         self, settings: QuerySettings, *, clock: Clock, telemetry: Telemetry, engine: Engine | None = None
@@ -43,10 +46,14 @@ class QueryServer:
             timeout_graceful_shutdown=_GRACE_S, h11_max_incomplete_event_size=_HEADERS_BYTES_MAX,
             ssl_certfile=settings.tls_certificate_file or None, ssl_keyfile=settings.tls_key_file or None,
         )  # fmt: skip
+        try:
+            config.load()
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"cannot serve TLS with {settings.tls_certificate_file}: {error}") from error
         self._server = _Server(config, self)
 
     async def run(self) -> None:
-        """Serve until :meth:`stop`. Raises OSError where the TLS files cannot be read."""
+        """Serve until :meth:`stop`."""
         await self._server.serve(sockets=[self._listening])
         self._is_gone()
         self._telemetry.emit(ServiceStopped(reason="asked to"))

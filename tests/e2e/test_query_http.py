@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -262,21 +263,46 @@ def test_it_ends_cleanly_when_it_is_asked_to(tmp_path: Path) -> None:
     assert not (tmp_path / "address.json").exists()
 
 
-def test_an_empty_folder_is_answered_with_nothing_known(tmp_path: Path) -> None:
+def test_an_archive_that_is_not_there_yet_is_waited_for_not_taken_for_empty(tmp_path: Path) -> None:
     running = start(tmp_path)
     try:
         with running.client() as client:
+            told = problem(client.get("/v1/search"), 503)
+            ready = client.get("/readyz").status_code
+            asyncio.run(House(tmp_path).open())
             records, coverage = lines(client.get("/v1/search"))
     finally:
         stop(running)
+    assert "no archive here" in told["detail"]
+    assert str(tmp_path) not in told["detail"]
+    assert ready == 503
     assert records == []
     assert coverage["complete"] is False
     assert coverage["intervals"][0]["seen"] == "unobservable"
 
 
+def test_a_hot_index_that_is_not_there_costs_nothing_that_the_archive_has(service: Running, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        running = start(
+            tmp_path, archive={"directory": str(service.root / "archive")}, tail_dir="",
+            opensearch={"urls": [nobody], "timeout_s": 5.0},
+        )  # fmt: skip
+        try:
+            with running.client() as client:
+                records, coverage = lines(client.get("/v1/search", params={"q": "rule:*"}))
+        finally:
+            stop(running)
+    assert len(records) == 4
+    assert any("the hot index does not answer" in finding for finding in coverage["findings"])
+    assert coverage["legs"] == ["archive"]
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
+        ({"tls_certificate_file": "/nowhere.pem"}, "cannot serve TLS"),
         ({"token_file": ""}, "token_file"),
         ({"host": "192.0.2.1"}, "cannot listen"),
         ({"prot": 1}, "unknown query setting: prot"),

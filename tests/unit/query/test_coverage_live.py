@@ -10,7 +10,7 @@ from ashiato.core.ids import Kind, Source
 from ashiato.core.ledger import Config, Gap
 from ashiato.core.query import All, And, Query, Term
 from query.engine import TimelineRequest
-from tests.unit.query.house import CLUSTER, NODE, NOON, SECOND, House, container, cri, seen
+from tests.unit.query.house import CLUSTER, NODE, NOON, SECOND, House, container, cri, documents, seen
 
 WEB = container("web-1")
 
@@ -317,6 +317,22 @@ async def test_a_hot_index_that_is_away_costs_nothing_that_the_archive_has(house
     assert ("container", "pending", "hot_index_unavailable", 0) in seen(answer)
     assert any("hot index does not answer" in finding for finding in answer.coverage.findings)
     assert "hot" not in answer.coverage.legs
+
+
+async def test_a_gap_stands_in_the_timeline_of_the_pod_that_it_speaks_of(house: House) -> None:
+    web = await house.born(WEB)
+    await house.send(web, cri("one"))
+    lost = Gap(source=str(WEB), reason="truncated", file_id=web.file_id, offset_start=str(web.offset), offset_end="999")
+    await house.state(lost)
+    await house.beat(web)
+    await house.tail()
+
+    mine = await house.engine().timeline(TimelineRequest(anchor="pod:shop/web-1"))
+    others = await house.engine().timeline(TimelineRequest(anchor="pod:shop/other"))
+
+    assert [one["ashiato.timeline.kind"] for one in documents(mine)] == ["gap", "output"]
+    assert ("container", "gap", "truncated", 999 - web.offset) in seen(mine)
+    assert documents(others) == []
 
 
 async def test_a_timeline_says_what_no_source_could_have_told(house: House) -> None:
