@@ -24,7 +24,7 @@ _SIGNS: Final = ((4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":"))
 _MONTH_DAYS: Final = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 _POWERS: Final = 10 ** np.arange(9, -1, -1, dtype=np.int64)
 _LOOSE: Final = re.compile(
-    rb"^(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,30}))?(Z|z|[+-]\d\d:\d\d) "
+    rb"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,30}))?(Z|z|[+-]\d\d:\d\d) "
     rb"(stdout|stderr) ([FP])(?::[^ \n]*)?(?: |(?=\n)|$)"
 )
 

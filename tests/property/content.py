@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeVar
 
 from hypothesis import strategies as st
 
 from ashiato.core.ids import Kind, Source
 from tests.unit.ingest.files import PLAIN, WEB
+
+T = TypeVar("T")
 
 _TEXT: Final = st.one_of(
     st.sampled_from(
@@ -49,7 +52,7 @@ _JUNK: Final = st.one_of(
 LINE: Final = st.one_of(_CRI, _CRI, _CRI, _DOCKER, _JUNK)
 
 SOURCES: Final = (
-    WEB,
+    *(WEB,) * 12,
     PLAIN,
     *(
         Source(kind=kind, cluster="c1", node="node-1", path="var/log/x")
@@ -70,5 +73,15 @@ def contents(draw: st.DrawFn, *, max_lines: int = 14) -> bytes:
 @st.composite
 def cuts_of(draw: st.DrawFn, content: bytes, *, anywhere: bool) -> list[int]:
     """Draw offsets at which ``content`` is cut: behind newlines, or anywhere."""
-    borders = list(range(1, len(content))) if anywhere else [i + 1 for i, b in enumerate(content) if b == 10]
-    return sorted(draw(st.sets(st.sampled_from(borders), max_size=8))) if borders else []
+    if anywhere:
+        places = st.integers(1, max(len(content) - 1, 1))
+        return sorted(draw(st.sets(places, min_size=min(3, len(content) // 2), max_size=8)))
+    borders = [at + 1 for at, octet in enumerate(content) if octet == ord("\n")]
+    return draw(some_of(borders))
+
+
+@st.composite
+def some_of(draw: st.DrawFn, items: Sequence[T]) -> list[T]:
+    """Draw about half of ``items``, in order; a choice for each, because lists shrink towards nothing on their own."""
+    chosen = draw(st.lists(st.booleans(), min_size=len(items), max_size=len(items)))
+    return [item for item, taken in zip(items, chosen, strict=True) if taken]

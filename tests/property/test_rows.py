@@ -10,25 +10,31 @@ import pyarrow.compute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ashiato.core.chunk import Chunk
 from ashiato.core.render import render_file
 from ashiato.core.table import empty, uids
 from ingest.contracts import LineState, Piece
 from ingest.rows import build_rows, reopen
-from tests.property.content import SOURCES, contents, cuts_of
+from tests.property.content import SOURCES, contents, cuts_of, some_of
 from tests.unit.ingest.files import WEB, admitted, chunks
 
 pc: Final[Any] = pyarrow.compute
 
 
-def _in_batches(pieces: list[Piece], borders: list[int]) -> tuple[pa.Table, LineState]:
+def _built(pieces: list[Piece], borders: list[int]) -> tuple[pa.Table, LineState]:
     """Return the rows of ``pieces`` built in batches that end at ``borders``, each from the state behind the last."""
     states: dict[str, LineState] = {}
     tables = [empty()]
-    for first, end in pairwise(sorted({0, len(pieces), *(border % (len(pieces) + 1) for border in borders)})):
+    for first, end in pairwise(sorted({0, len(pieces), *borders})):
         rows, after, _ = build_rows(pieces[first:end], states)
         states.update(after)
         tables.append(rows)
     return pa.concat_tables(tables), next(iter(states.values()), LineState())
+
+
+def _in_batches(data: st.DataObject, arriving: list[Chunk]) -> tuple[pa.Table, LineState]:
+    pieces = admitted(arriving)
+    return _built(pieces, data.draw(some_of(range(len(pieces)))))
 
 
 def _without_raw(rows: pa.Table) -> list[dict[str, Any]]:
@@ -40,8 +46,7 @@ def _without_raw(rows: pa.Table) -> list[dict[str, Any]]:
 @settings(deadline=None, max_examples=400)
 def test_bytes_cut_anywhere_come_back(data: st.DataObject, content: bytes, source: Any, *, closed: bool) -> None:
     cuts = data.draw(cuts_of(content, anywhere=True))
-    borders = data.draw(st.lists(st.integers(0, 20), max_size=4))
-    rows, _ = _in_batches(admitted(chunks(content, cuts, source=source, closed=closed)), borders)
+    rows, _ = _in_batches(data, chunks(content, cuts, source=source, closed=closed))
     assert render_file(rows) == content
     assert (pc.sum(rows["length"]).as_py() or 0) == len(content)
     assert len(set(uids(rows))) == rows.num_rows
@@ -53,9 +58,8 @@ def test_rows_do_not_depend_on_chunks_and_batches(
     data: st.DataObject, content: bytes, source: Any, *, closed: bool
 ) -> None:
     cuts = data.draw(cuts_of(content, anywhere=False))
-    borders = data.draw(st.lists(st.integers(0, 20), max_size=4))
-    whole, state = _in_batches(admitted(chunks(content, source=source, closed=closed)), [])
-    cut, cut_state = _in_batches(admitted(chunks(content, cuts, source=source, closed=closed)), borders)
+    whole, state = _built(admitted(chunks(content, source=source, closed=closed)), [])
+    cut, cut_state = _in_batches(data, chunks(content, cuts, source=source, closed=closed))
     assert _without_raw(cut) == _without_raw(whole)
     assert cut_state == state
 
@@ -64,7 +68,7 @@ def test_rows_do_not_depend_on_chunks_and_batches(
 @settings(deadline=None, max_examples=200)
 def test_open_joins_are_found_again_in_the_rows(data: st.DataObject, content: bytes) -> None:
     cuts = data.draw(cuts_of(content, anywhere=False))
-    rows, state = _in_batches(admitted(chunks(content, cuts)), data.draw(st.lists(st.integers(0, 20), max_size=4)))
+    rows, state = _in_batches(data, chunks(content, cuts))
     first = min((part.first_offset for part in state.open_parts), default=len(content))
     since = rows.filter(pc.greater_equal(rows["offset_start"], first))
     if state.open_parts:
@@ -86,7 +90,7 @@ def test_a_closing_row_carries_the_text_of_all_its_parts(
         for at, (stream, part, text) in enumerate(texts, 1)
     )
     cuts = data.draw(cuts_of(content, anywhere=False))
-    rows, _ = _in_batches(admitted(chunks(content, cuts, closed=True)), data.draw(st.lists(st.integers(0, 9))))
+    rows, _ = _in_batches(data, chunks(content, cuts, closed=True))
     said: dict[str, list[str]] = {"stdout": [""], "stderr": [""]}
     for stream, part, text in texts:
         said[stream][-1] += text
@@ -102,6 +106,6 @@ def test_a_closing_row_carries_the_text_of_all_its_parts(
 def test_early_bytes_and_their_filled_hole_come_back(content: bytes, data: st.DataObject) -> None:
     cuts = data.draw(cuts_of(content, anywhere=False))
     arriving = data.draw(st.permutations(chunks(content, cuts, closed=True)))
-    rows, _ = _in_batches(admitted(arriving), data.draw(st.lists(st.integers(0, 9))))
+    rows, _ = _in_batches(data, arriving)
     assert render_file(rows) == content
     assert str(WEB) in set(rows["source"].to_pylist()) or not content
