@@ -26,7 +26,7 @@ from ashiato.core.ports import Partition
 from tests.simulation.play import LINES, Play
 from tests.simulation.staged import Fate, Process
 
-P0, P1 = Partition(TOPIC_BULK, 0), Partition(TOPIC_BULK, 1)
+BULK_0, BULK_1 = Partition(TOPIC_BULK, 0), Partition(TOPIC_BULK, 1)
 _PROCESSES_MAX = 3
 _PIECES_MAX = 12
 """Fewer than the ranges that a frontier remembers, so that whatever is sent again can be compared."""
@@ -65,7 +65,7 @@ class Archivers(RuleBasedStateMachine):
         self.play.start()
 
     @precondition(lambda self: self._idle())
-    @rule(data=st.data(), only=st.sampled_from([None, P0, P1]))
+    @rule(data=st.data(), only=st.sampled_from([None, BULK_0, BULK_1]))
     def step(self, data: st.DataObject, only: Partition | None) -> None:
         process = data.draw(st.sampled_from(self._idle()))
         if process.opened:
@@ -141,7 +141,7 @@ def test_j1_to_j5_hold_for_the_real_archivers_whatever_disturbs_them() -> None:
     run_state_machine_as_test(
         Archivers,
         settings=settings(
-            max_examples=40, stateful_step_count=40, derandomize=True, deadline=None, print_blob=False,
+            max_examples=100, stateful_step_count=40, derandomize=True, deadline=None, print_blob=False,
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
@@ -180,13 +180,13 @@ def _an_earlier_batch_lost_its_number(play: Play) -> None:
     play.send(0, 12)
     play.send(1, 12)
     # given a batch of partition 0 that is full and paused, and one of partition 1 that another archiver commits
-    first.step(only=P0)
+    first.step(only=BULK_0)
     assert first.gate.waiting
-    second.step(only=P1)
+    second.step(only=BULK_1)
     while second.gate.waiting:
         second.let_pass(0, Fate.DONE)
     # when the first one reads partition 1 as well, and only then its first batch goes on
-    first.step(only=P1)
+    first.step(only=BULK_1)
     while first.gate.waiting:
         first.let_pass(0, Fate.DONE)
     first.step()
@@ -241,7 +241,7 @@ def test_j5_a_bus_that_is_made_anew_is_a_new_incarnation_and_what_it_brings_agai
         play.send(0, 4)
         play.finish()
         # then the partition goes on under a counted incarnation of the new bus, from its start
-        txn = Journal(play.archive).refresh().positions[P0]
+        txn = Journal(play.archive).refresh().positions[BULK_0]
         assert txn.incarnation == f"bus2/{TOPIC_BULK}#1"
         assert txn.next == 2
 
