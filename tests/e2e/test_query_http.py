@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 
 from ashiato.core.limits import QUERY_ROWS_MAX
 from ashiato.standalone import toml
+from tests.parts import certificates
 from tests.unit.query.house import FACTS, INCIDENT, House, stripped
 
 TOKEN = "a-token-that-nobody-guesses"
@@ -297,6 +299,21 @@ def test_a_hot_index_that_is_not_there_costs_nothing_that_the_archive_has(servic
     assert len(records) == 4
     assert any("the hot index does not answer" in finding for finding in coverage["findings"])
     assert coverage["legs"] == ["archive"]
+
+
+def test_it_serves_tls_with_a_certificate_of_ours(tmp_path: Path) -> None:
+    certificates.make(tmp_path)
+    running = start(
+        tmp_path, tls_certificate_file=str(tmp_path / "server.crt"), tls_key_file=str(tmp_path / "server.key")
+    )
+    try:
+        assert running.url.startswith("https://")
+        trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        assert httpx.get(f"{running.url}/healthz", verify=trusting).status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{running.url}/healthz")
+    finally:
+        stop(running)
 
 
 @pytest.mark.parametrize(

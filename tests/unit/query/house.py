@@ -8,10 +8,12 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import pyarrow as pa
 
 from ashiato.adapters.archive_directory import DirectoryReader, DirectoryWriter
 from ashiato.adapters.bus_memory import MemoryBroker, MemoryKeeper, MemoryReader, MemoryWriter
@@ -22,7 +24,8 @@ from ashiato.core import frame, ledger
 from ashiato.core.chunk import Chunk, ChunkFlags, FileFacts
 from ashiato.core.ids import TOPICS, Kind, Source, partition_of, ulid
 from ashiato.core.ledger import Acknowledged, Beat, Born, Closed, Head, Statement
-from ashiato.core.ports import Partition
+from ashiato.core.ports import IndexKeeper, IndexWriter, Partition
+from ashiato.core.record import to_document
 from ashiato.core.search import IndexReader
 from collector.importer import Importer
 from ingest.archiver import Archiver, ArchiverSettings
@@ -221,3 +224,19 @@ def seen(answer: Any) -> list[tuple[str, str, str, int]]:
         for interval in answer.coverage.intervals
         if interval.seen != "searched"
     ]
+
+
+async def index_tail_into(house: House, keeper: IndexKeeper, writer: IndexWriter) -> None:
+    """Put into a hot index what the tail has, and take the tail away: as it is at scale."""
+    rows: list[Mapping[str, object]] = []
+    positions: dict[Partition, int] = {}
+    for path in sorted((house.root / "tail").glob("*.arrow")):
+        topic, number, _, end = path.stem.rsplit("-", 3)
+        where = Partition(topic, int(number))
+        positions[where] = max(int(end), positions.get(where, 0))
+        with pa.memory_map(str(path)) as source:
+            rows += pa.ipc.open_file(source).read_all().to_pylist()
+        path.unlink()
+    await keeper.prepare(["2026-11-25"], ["container", "ledger"])
+    await writer.write([to_document(row) for row in rows])
+    await writer.publish_position(positions)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import pyarrow as pa
 import pytest
 
 from ashiato.adapters.index_memory import MemoryIndex, MemoryIndexKeeper, MemoryIndexWriter, MemoryIndices
 from ashiato.core.errors import RejectedError
-from ashiato.core.ports import Partition
 from ashiato.core.query import And, Query, Regex, Term
-from ashiato.core.record import to_document
 from query.engine import Engine, LogsRequest
-from tests.unit.query.house import NOON, House, container, cri, documents, seen
+from tests.unit.query.house import NOON, House, container, cri, documents, index_tail_into, seen
 
 WEB = container("web-1")
 OUTPUT = Query(
@@ -24,19 +19,7 @@ OUTPUT = Query(
 
 async def index_tail(house: House, indices: MemoryIndices) -> None:
     """Put into the hot index what the tail has, and take the tail away: as it is at scale."""
-    rows: list[Mapping[str, object]] = []
-    positions: dict[Partition, int] = {}
-    for path in sorted((house.root / "tail").glob("*.arrow")):
-        topic, number, _, end = path.stem.rsplit("-", 3)
-        where = Partition(topic, int(number))
-        positions[where] = max(int(end), positions.get(where, 0))
-        with pa.memory_map(str(path)) as source:
-            rows += pa.ipc.open_file(source).read_all().to_pylist()
-        path.unlink()
-    await MemoryIndexKeeper(indices).prepare(["2026-11-25"], ["container", "ledger"])
-    writer = MemoryIndexWriter(indices)
-    await writer.write([to_document(row) for row in rows])
-    await writer.publish_position(positions)
+    await index_tail_into(house, MemoryIndexKeeper(indices), MemoryIndexWriter(indices))
 
 
 @pytest.fixture
