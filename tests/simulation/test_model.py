@@ -10,7 +10,8 @@ import pytest
 
 from ashiato.core import journal
 from ashiato.core.journal import Commit, JournalState, Verdict
-from tests.simulation.model import LINE, Bounds, Model, Rules, Sent
+from tests.simulation.model import LINE, Bounds, Model, Rules
+from tests.simulation.world import Sent
 
 STATES_MAX = 250_000
 
