@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -23,6 +24,16 @@ _ASK_SECONDS = 0.1
 # A child that dies with its parent dies, in truth, with the *thread* that started it: so one thread starts them all
 # and lives as long as the process.
 _SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parts")
+
+
+def _made_by() -> str:
+    """Return a digest of the code that prepares parts."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    code = b"".join(path.read_bytes() for path in sources if not path.name.startswith("test_"))
+    return hashlib.sha256(code).hexdigest()[:16]
+
+
+_MADE_BY = _made_by()
 
 
 class PartError(Exception):
@@ -61,12 +72,15 @@ class Part(ABC):
             PartError: it does not come up; the message holds the end of its log.
 
         """
+        if self._is_outdated():
+            self.kill()
+            shutil.rmtree(self.folder)
         if self.running:
             self._wait_until_ready()
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "part.json").is_file():
-            self._write_json("part.json", {"ports": self.choose_ports(), "secret": secrets.token_hex(16)})
+            self.choose(self.choose_ports(), secret=secrets.token_hex(16))
             self.prepare()
         self._spawn(self.command())
         self._wait_until_ready()
@@ -123,6 +137,11 @@ class Part(ABC):
         """Return what is added to its environment."""
         return {}
 
+    def choose(self, ports: Mapping[str, int], *, secret: str) -> None:
+        """Fix what stays the same at each start in this folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_json("part.json", {"ports": dict(ports), "secret": secret, "made_by": _MADE_BY})
+
     def port(self, name: str) -> int:
         """Return one of its ports."""
         return int(self._facts()["ports"][name])
@@ -134,6 +153,10 @@ class Part(ABC):
     def _facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads((self.folder / "part.json").read_text(encoding="utf-8"))
         return facts
+
+    def _is_outdated(self) -> bool:
+        """Whether the folder was made by other code than this: its users and rights are others, then."""
+        return (self.folder / "part.json").is_file() and self._facts().get("made_by") != _MADE_BY
 
     def _write_json(self, name: str, content: object) -> Path:
         path = self.folder / name

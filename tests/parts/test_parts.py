@@ -56,8 +56,7 @@ def test_another_object_over_the_folder_finds_what_runs_there(kafka: KafkaPart) 
 
 def test_a_stranger_at_our_port_is_not_taken_for_ours(opensearch: OpenSearchPart, tmp_path: Path) -> None:
     ours = OpenSearchPart(tmp_path / "opensearch")
-    ours.folder.mkdir()
-    ours._write_json("part.json", {"ports": {"http": opensearch.port("http")}, "secret": "ours"})
+    ours.choose({"http": opensearch.port("http")}, secret="ours")
 
     with pytest.raises(PartError, match="another OpenSearch answers"):
         ours.start()
@@ -65,14 +64,26 @@ def test_a_stranger_at_our_port_is_not_taken_for_ours(opensearch: OpenSearchPart
     ours.kill()
 
 
+def test_a_folder_that_other_code_made_is_made_anew(tmp_path: Path) -> None:
+    part = SeaweedPart(tmp_path / "s3")
+    part.choose({**part.choose_ports(), "s3": 1}, secret="old")
+    facts = part.folder / "part.json"
+    facts.write_text(facts.read_text(encoding="utf-8").replace('"made_by": "', '"made_by": "another'), encoding="utf-8")
+
+    part.start()
+    try:
+        assert part.port("s3") > 1
+        assert part.secret("x") != "x-old"
+    finally:
+        part.kill()
+
+
 def test_a_server_that_cannot_start_says_so_with_its_log(tmp_path: Path) -> None:
     part = SeaweedPart(tmp_path / "s3")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        part.folder.mkdir()
-        ports = {**part.choose_ports(), "volume": taken.getsockname()[1]}
-        part._write_json("part.json", {"ports": ports, "secret": "ours"})
+        part.choose({**part.choose_ports(), "volume": taken.getsockname()[1]}, secret="ours")
         part.prepare()
 
         with pytest.raises(PartError, match="ended while it started"):
