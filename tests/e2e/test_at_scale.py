@@ -44,9 +44,7 @@ def services(stack: Stack, tmp_path: Path) -> Iterator[Services]:
     asyncio.run(forget_index(stack.index()))
     nodes = tmp_path / "nodes"
     nodes.mkdir()
-    line = Services(
-        folder=tmp_path, settings=settings_at_scale(stack, tmp_path, nodes), token="told-token-of-a-test"
-    )
+    line = Services(folder=tmp_path, settings=settings_at_scale(stack, tmp_path, nodes), token="told-token-of-a-test")
     line.start("retention", "archive", "index", "collector", "query")
     try:
         until(lambda: line.ask("/v1/search?q=*&limit=1"), "the query service answers")
