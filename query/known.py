@@ -95,6 +95,9 @@ def root_of(file_id: str) -> str:
     return file_id.partition("~")[0]
 
 
+_Key = tuple[str, int, int, str, int]
+
+
 class Inventory:
     """Reads what a snapshot knows; shared by the threads of many questions."""
 
@@ -105,7 +108,7 @@ class Inventory:
         self._frontiers: dict[str, tuple[FileState, ...]] = {}
         self._files: dict[str, FileKnown] = {}
         self._packs: dict[str, LedgerFold] = {}
-        self._segments: dict[str, tuple[dict[str, FileKnown], LedgerFold]] = {}
+        self._segments: dict[_Key, tuple[dict[str, FileKnown], LedgerFold]] = {}
 
     def known(self, snapshot: Snapshot, hot_ledger: pa.Table | None = None) -> Known:
         """Return what the snapshot knows; ``hot_ledger`` holds ledger rows of the hot index.
@@ -171,11 +174,19 @@ class Inventory:
 
     def _tails(self, segments: Sequence[TailSegment]) -> Iterable[tuple[dict[str, FileKnown], LedgerFold]]:
         self._segments = {
-            segment.name: self._segments.get(segment.name) or (_held_in(segment.rows), _fold(segment.rows))
+            key: self._segments.get(key) or (_held_in(segment.rows), _fold(segment.rows))
             for segment in segments
             if not segment.damaged
+            for key in (_key(segment),)
         }
         return self._segments.values()
+
+
+def _key(segment: TailSegment) -> _Key:
+    """Return what tells a segment from another of its name: a bus made anew begins at the same positions."""
+    rows = segment.rows
+    first = rows.slice(0, 1).select(["file_id", "offset_start"]).to_pylist() or [{"file_id": "", "offset_start": 0}]
+    return segment.name, rows.num_rows, rows.nbytes, first[0]["file_id"], first[0]["offset_start"]
 
 
 def _take_state(files: dict[str, FileKnown], state: FileState) -> None:

@@ -95,9 +95,9 @@ class LedgerFold:
 
     def broken(self) -> list[str]:
         """Return the ledger sources in which a number is missing between two that are there."""
-        by_source: dict[str, list[Spans]] = {}
-        for (source, _), numbers in self.chains.items():
-            by_source.setdefault(source, []).append(union(numbers))
+        by_source: dict[str, list[tuple[str, Spans]]] = {}
+        for (source, file_id), numbers in self.chains.items():
+            by_source.setdefault(source, []).append((file_id, union(numbers)))
         return sorted(source for source, files in by_source.items() if _has_hole(files))
 
     def _number(self, numbers: list[Span], n: int) -> None:
@@ -145,12 +145,19 @@ def fold_lines(lines: Iterable[tuple[str, str, str]]) -> LedgerFold:
     return fold
 
 
-def _has_hole(files: list[Spans]) -> bool:
-    """Tell whether a chain is broken. A file that begins at 0 begins another chain, of a state folder made anew."""
-    if any(len(numbers) > 1 for numbers in files):
-        return True
-    starts, ends = {numbers[0][0] for numbers in files}, {numbers[0][1] for numbers in files}
-    return any(start not in ends and start not in (0, min(starts)) for start in starts)
+def _has_hole(files: list[tuple[str, Spans]]) -> bool:
+    """Tell whether a chain is broken, looking at its files in the order of their births.
+
+    A file that begins at 0 begins another chain, of a state folder made anew. What retention removed is the oldest
+    file's matter; a file that was sent again repeats numbers and leaves out none.
+    """
+    reached: int | None = None
+    for _, numbers in sorted(files):
+        start, end = numbers[0]
+        if len(numbers) > 1 or (reached is not None and start > reached):
+            return True
+        reached = end if reached is None or start == 0 else max(reached, end)
+    return False
 
 
 @lru_cache(maxsize=4096)

@@ -84,7 +84,15 @@ def test_a_rotated_ledger_follows_its_predecessor() -> None:
 
 
 def test_a_state_folder_made_anew_begins_another_chain() -> None:
-    assert fold_lines([*lines(), *lines(STATEMENTS[:2], file_id="L9")]).broken() == []
+    anew = lines(STATEMENTS[:2], file_id="L9")
+    assert fold_lines([*lines(), *anew]).broken() == []
+    # The old chain's beginning was removed meanwhile.
+    assert fold_lines([*lines()[3:], *anew]).broken() == []
+
+
+def test_a_ledger_that_was_sent_again_without_its_oldest_file_is_whole() -> None:
+    again = [(SOURCE, "L9", body) for _, _, body in lines()[3:]]
+    assert fold_lines([*lines(), *again]).broken() == []
 
 
 def test_what_is_no_statement_is_left_out() -> None:
