@@ -144,8 +144,8 @@ def _open_index(settings: RetentionSettings) -> IndexKeeper | None:
     if settings.opensearch is None:
         return None
     # Only those with a hot index load what reads and writes it.
-    from ashiato.adapters.index_opensearch import OpenSearchKeeper  # noqa: PLC0415
     from ashiato.adapters.opensearch_client import OpenSearchClient  # noqa: PLC0415
+    from ashiato.adapters.opensearch_keeper import OpenSearchKeeper  # noqa: PLC0415
 
     return OpenSearchKeeper(OpenSearchClient(settings.opensearch), replicas=settings.opensearch_replicas)
 

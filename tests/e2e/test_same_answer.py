@@ -9,9 +9,10 @@ import pytest
 from ashiato.adapters import archive as archives
 from ashiato.adapters.archive import ArchiveSettings
 from ashiato.adapters.bus import BusSettings
-from ashiato.adapters.index_opensearch import OpenSearchIndex, OpenSearchKeeper
+from ashiato.adapters.index_opensearch import OpenSearchIndex
 from ashiato.adapters.index_packs import PackIndex
 from ashiato.adapters.opensearch_client import OpenSearchClient
+from ashiato.adapters.opensearch_keeper import OpenSearchKeeper
 from ashiato.core.ids import CLASSES
 from ashiato.core.query import Not, Or, Query, Term
 from ashiato.core.table import uids

@@ -14,9 +14,9 @@ import pytest
 from ashiato.adapters import archive as archives
 from ashiato.adapters import bus as buses
 from ashiato.adapters.clock import FixedClock, SystemClock
-from ashiato.adapters.index_opensearch import OpenSearchKeeper
 from ashiato.adapters.journal import Journal
 from ashiato.adapters.opensearch_client import OpenSearchClient
+from ashiato.adapters.opensearch_keeper import OpenSearchKeeper
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core import frame
 from ashiato.core.events import Level
