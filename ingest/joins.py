@@ -5,6 +5,7 @@ A join closes on F, at the part where its body passes 1 MiB, or where its file e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,20 +17,21 @@ from ingest.contracts import LineState, OpenPart
 from ingest.lines import Lines, Run
 
 
-def join(index: int, run: Run, lines: Lines, columns: Columns) -> LineState:
-    """Join the partial lines of one run and return how its lines stand behind it."""
-    open_parts = {part.iostream: part for part in run.state.open_parts}
-    for row in _rows_of_joins(run, lines, columns):
-        _join_row(row, open_parts, lines, columns)
-    state = _border(run, lines, columns)
-    _inherit(run, lines, columns)
-    if run.early:
-        _stand_alone(run, open_parts, lines, columns)
-    elif run.ends_joins:
-        columns.closers += [(index, part) for part in open_parts.values()]
-    else:
-        state = replace(state, open_parts=tuple(open_parts.values()))
-    return state
+def join(runs: Sequence[Run], lines: Lines, columns: Columns) -> list[LineState]:
+    """Join the partial lines of each run and return how its lines stand behind it."""
+    partial = bool((columns.part == PARTIAL).any())
+    cut = bool(lines.follows_cut.any())
+    states = []
+    for index, run in enumerate(runs):
+        open_parts = {part.iostream: part for part in run.state.open_parts}
+        if partial or open_parts:
+            for row in _rows_of_joins(run, lines, columns):
+                _join_row(row, open_parts, lines, columns)
+        state = _border(run, lines, columns)
+        if cut:
+            _inherit(run, lines, columns)
+        states.append(_ended(index, run, state, open_parts, lines, columns))
+    return states
 
 
 def with_part(before: OpenPart | None, iostream: str, offset: int, content: bytes) -> OpenPart:
@@ -37,6 +39,19 @@ def with_part(before: OpenPart | None, iostream: str, offset: int, content: byte
     if before is None:
         return OpenPart(iostream=iostream, first_offset=offset, bodies=(content,), part_offsets=(offset,))
     return replace(before, bodies=(*before.bodies, content), part_offsets=(*before.part_offsets, offset))
+
+
+def _ended(
+    index: int, run: Run, state: LineState, open_parts: dict[str, OpenPart], lines: Lines, columns: Columns
+) -> LineState:
+    """Return ``state`` with the joins that are open behind the run, or close them."""
+    if run.early:
+        _stand_alone(run, open_parts, lines, columns)
+    elif run.ends_joins:
+        columns.closers += [(index, part) for part in open_parts.values()]
+    elif open_parts:
+        state = replace(state, open_parts=tuple(open_parts.values()))
+    return state
 
 
 def _rows_of_joins(run: Run, lines: Lines, columns: Columns) -> list[int]:

@@ -87,19 +87,19 @@ def groups_of(runs: Sequence[Run]) -> Iterator[list[Run]]:
     No group has two runs of one file, but for early ones.
     """
     gathered: list[Run] = []
+    known: set[str] = set()
     size = 0
     for run in runs:
         if run.source.kind is not Kind.CONTAINER:
             yield [run]
             continue
-        if not run.early and any(run.facts.file_id == other.facts.file_id for other in gathered if not other.early):
+        if gathered and (size >= ROW_GROUP_BYTES or run.facts.file_id in known):
             yield gathered
-            gathered, size = [], 0
+            gathered, known, size = [], set(), 0
         gathered.append(run)
         size += sum(len(piece.chunk.payload) for piece in run.pieces)
-        if size >= ROW_GROUP_BYTES:
-            yield gathered
-            gathered, size = [], 0
+        if not run.early:
+            known.add(run.facts.file_id)
     if gathered:
         yield gathered
 

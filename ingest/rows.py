@@ -41,8 +41,7 @@ def build_rows(pieces: Sequence[Piece], states: Mapping[str, LineState]) -> tupl
                 run.state = after.get(run.facts.file_id, run.state)
         lines = lines_of(group)
         columns = parse_lines(group[0].source.kind, lines)
-        for index, run in enumerate(group):
-            state = join(index, run, lines, columns)
+        for run, state in zip(group, join(group, lines, columns), strict=True):
             if not run.early:
                 after[run.facts.file_id] = state
         tables.append(_table(group, lines, columns))

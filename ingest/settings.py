@@ -16,7 +16,9 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Both consumers; each uses what it needs and nothing else."""
 
     bus: BusSettings
+    """Where frames come from; read, never written."""
     archive: ArchiveSettings
+    """Where packs and commits go; the indexing consumer only reads it."""
     opensearch: OpenSearchSettings | None = None
     """Where the indexing consumer writes; the archiving one never asks."""
     scratch_dir: str

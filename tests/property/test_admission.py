@@ -1,4 +1,4 @@
-"""Whatever arrives, however often and in whatever order: every byte is taken once or is equal to one that was."""
+"""Whatever arrives, however often and in whatever order: every byte is taken once or is equal to one that was (J4)."""
 
 from __future__ import annotations
 

@@ -236,6 +236,21 @@ async def test_a_join_goes_on_after_a_restart(house: House) -> None:
     assert rows[1]["join_offset"].to_pylist() == [0]
 
 
+async def test_a_batch_that_fills_its_memory_is_committed_early(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I2: chunks of their own block stay compressed; small ones count with all their bytes."""
+    monkeypatch.setattr("ingest.archiver.BATCH_HELD_BYTES_MAX", 2000)
+    archiver = await house.start()
+    large = b"".join(cri("x" * 100, at=at) for at in range(1000))
+    await house.send(chunk(large, number=1))
+    await archiver.step()
+    assert archiver.journal.state.positions == {}
+    await house.send(chunk(cri("y" * 2000), number=2))
+    await archiver.step()
+    while not archiver.journal.state.positions:
+        await archiver.step()
+    assert house.held().of(file_id(1)) == large
+
+
 # -- the tail ------------------------------------------------------------------------------------------------
 
 
