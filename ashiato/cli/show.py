@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ashiato.cli.times import written
+from ashiato.core.timeline import TOLD_BY_FIELD
 
 Document = Mapping[str, Any]
 """A record at the rim: dotted names to JSON values."""
@@ -59,9 +60,14 @@ def entry(document: Document) -> Entry:
 
 
 def folded(entries: Sequence[Document]) -> Iterator[Document | int]:
-    """Yield records, and in place of the middle of a run of plain output the number of lines left out."""
+    """Yield records, and in place of the middle of a run of plain output the number of lines left out.
+
+    Of an audit event's stages only the one that tells it is shown.
+    """
     run: list[Document] = []
     for document in entries:
+        if TOLD_BY_FIELD in document:
+            continue
         if _is_plain(document):
             run.append(document)
             continue
