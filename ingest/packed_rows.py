@@ -7,7 +7,7 @@ it takes such rows from the packs, once they are committed.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,7 +51,7 @@ def rows_of_pack(archive: ArchiveReader, pack: AddedPack, files: Collection[str]
     wanted = None if files is None else sorted(files)
     groups = None if files is None else _groups_of(manifest_of(archive, pack), files)
     ref = ObjectRef(bucket="evidence", path=pack.path, version_id=pack.version_id, size=pack.size, sha256=pack.sha256)
-    stored = archive.open(ref)
+    stored: Any = archive.open(ref)
     try:
         parquet = pq.ParquetFile(pa.PythonFile(stored, mode="r"))
         for number in range(parquet.num_row_groups) if groups is None else groups:
