@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -38,7 +39,6 @@ _PARSERS: Final[dict[Kind, Callable[[bytes], Fields | None]]] = {
 _HAVE_A_COLUMN_HERE: Final = frozenset(
     ("parser", "log_iostream", "part", "time_unix_nano", "time_uncertainty_ns", "severity_number", "body", "flags")
 )
-_SAID: Final = tuple(name for name in Fields.__struct_fields__ if name not in _HAVE_A_COLUMN_HERE)
 _KLOG_LETTERS: Final = np.frombuffer(b"IWEF", np.uint8)
 
 
@@ -72,9 +72,11 @@ class Columns:
 
     def parser_code(self, name: str) -> int:
         """Return the code of a parser's name."""
-        if name not in self.parser_names:
+        try:
+            return self.parser_names.index(name)
+        except ValueError:
             self.parser_names.append(name)
-        return self.parser_names.index(name)
+            return len(self.parser_names) - 1
 
     def say(self, row: int, fields: Fields) -> None:
         """Take over what a line's parser found."""
@@ -90,8 +92,8 @@ class Columns:
             self.body[row] = fields.body.encode()
         if fields.flags:
             self.flags[row] = fields.flags
-        for name in _SAID:
-            if (value := getattr(fields, name)) is not None:
+        for name, value in msgspec.to_builtins(fields).items():
+            if name not in _HAVE_A_COLUMN_HERE:
                 self.said.setdefault(name, {})[row] = value
 
     def quarantine(self, row: int) -> None:

@@ -7,6 +7,7 @@ back exactly. Ingest checks that before a pack counts (I1); query and verificati
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -101,7 +102,12 @@ def _stamp(written_time: bytes, time: int | None) -> bytes:
     if time is None:
         return b""
     seconds, fraction = divmod(time, 1_000_000_000)
-    return f"{np.datetime_as_string(np.datetime64(seconds, 's'))}.{fraction:09d}Z ".encode()
+    return f"{_minute(seconds // 60)}:{seconds % 60:02}.{fraction:09d}Z ".encode()
+
+
+@lru_cache(maxsize=4096)
+def _minute(minutes_since_1970: int) -> str:
+    return str(np.datetime_as_string(np.datetime64(minutes_since_1970, "m")))
 
 
 def _docker_text(line: bytes) -> bytes:
@@ -289,8 +295,8 @@ def docker_line(body: str, stream: str, time_unix_nano: int | None, part: str) -
     time = b""
     if time_unix_nano is not None:
         seconds, fraction = divmod(time_unix_nano, 1_000_000_000)
-        tail = f".{fraction:09d}".rstrip("0").removesuffix(".") if fraction else ""
-        time = f"{np.datetime_as_string(np.datetime64(seconds, 's'))}{tail}Z".encode()
+        tail = f".{fraction:09d}".rstrip("0") if fraction else ""
+        time = f"{_minute(seconds // 60)}:{seconds % 60:02}{tail}Z".encode()
     return b'{"log":' + text + b',"stream":"' + stream.encode() + b'","time":"' + time + b'"}'
 
 

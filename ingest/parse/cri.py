@@ -10,6 +10,7 @@ from __future__ import annotations
 import calendar
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -55,7 +56,6 @@ class Headers:
 
 def parse(buffer: bytes, starts: Int64s, ends: Int64s) -> Headers:
     """Parse the headers of the lines ``[starts[i], ends[i])`` of ``buffer``, which must end with :data:`PAD`."""
-    count = len(starts)
     octets = np.frombuffer(buffer, np.uint8)
     head = octets[starts[:, None] + np.arange(_HEADER)]
     digits = head[:, _DIGITS].astype(np.int64) - 48
@@ -90,7 +90,7 @@ def parse(buffer: bytes, starts: Int64s, ends: Int64s) -> Headers:
         zone_names=zone_names,
     )
     if not good.all():
-        _loose(buffer, starts, ends, headers, np.flatnonzero(~good), count)
+        _loose(buffer, starts, ends, headers, np.flatnonzero(~good))
     return headers
 
 
@@ -158,11 +158,8 @@ def _seconds(digits: Int64s, good: Bools) -> tuple[Int64s, Bools]:
     return days * 86400 + hour * 3600 + minute * 60 + second, good
 
 
-def _loose(
-    buffer: bytes, starts: Int64s, ends: Int64s, headers: Headers, doubtful: npt.NDArray[np.intp], count: int
-) -> None:
+def _loose(buffer: bytes, starts: Int64s, ends: Int64s, headers: Headers, doubtful: npt.NDArray[np.intp]) -> None:
     """Look at the lines that the fast path did not take, one by one: odd fractions, impossible dates, odd tags."""
-    del count
     for row in doubtful.tolist():
         begin, end = int(starts[row]), int(ends[row])
         match = _LOOSE.match(buffer, begin, end) if end - begin > 20 else None
@@ -183,16 +180,24 @@ def _loose(
 
 def written_time(match: re.Match[bytes]) -> int | None:
     """Return ns since 1970 of a loosely matched time, None where the date does not exist or does not fit int64."""
-    year, month, day, hour, minute, second = (int(match[i]) for i in range(1, 7))
+    minute, second = _minute(*match.group(1, 2, 3, 4, 5, 8)), int(match[6])
+    if minute is None or second > 60:
+        return None
+    fraction = int((match[7] or b"").ljust(9, b"0")[:9])
+    time = (minute + second) * 1_000_000_000 + fraction
+    return time if -(2**63) <= time < 2**63 else None
+
+
+@lru_cache(maxsize=4096)
+def _minute(*written: bytes) -> int | None:
+    """Return seconds since 1970 of a minute as written: year, month, day, hour, minute, zone. None where none is."""
+    year, month, day, hour, minute = map(int, written[:5])
     if not (1 <= month <= 12 and 1 <= day <= calendar.monthrange(max(year, 1), month)[1] and year >= 1):
         return None
-    if hour > 23 or minute > 59 or second > 60:
+    if hour > 23 or minute > 59:
         return None
-    zone = match[8].decode()
+    zone = written[5].decode()
     offset = 0
     if zone not in "Zz":
         offset = (1 if zone[0] == "+" else -1) * (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60)
-    seconds = calendar.timegm((year, month, day, hour, minute, 0)) + second - offset
-    fraction = int(((match[7] or b"").decode() + "000000000")[:9])
-    time = seconds * 1_000_000_000 + fraction
-    return time if -(2**63) <= time < 2**63 else None
+    return calendar.timegm((year, month, day, hour, minute, 0)) - offset

@@ -17,7 +17,7 @@ SEVERITY: Final = {
 _NUMBERED: Final = {10: 1, 20: 5, 30: 9, 40: 13, 50: 17, 60: 21}
 
 
-class Fields(msgspec.Struct, kw_only=True):
+class Fields(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Columns of ``core.record``; None where the line does not say."""
 
     parser: str
