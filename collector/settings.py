@@ -22,9 +22,11 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One collector on one node."""
 
     bus: BusSettings
+    """The bus, as what may write its topics."""
     state_dir: str
     """Bookmark and ledger; must outlive the process, and belongs to one node."""
     cluster: str = "default"
+    """Name of the cluster that records carry."""
     node: str = ""
     """Name of this node; '' takes the host's."""
     roots: tuple[str, ...] = DEFAULT_ROOTS

@@ -16,8 +16,10 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Both consumers; each uses what it needs and nothing else."""
 
     bus: BusSettings
+    """The bus, as what may read its topics."""
     """Where frames come from; read, never written."""
     archive: ArchiveSettings
+    """The archive: the archiving consumer puts, the indexing one only reads."""
     """Where packs and commits go; the indexing consumer only reads it."""
     opensearch: OpenSearchSettings | None = None
     """Where the indexing consumer writes; the archiving one never asks."""

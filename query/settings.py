@@ -14,6 +14,7 @@ class QuerySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the records lie, and who may ask."""
 
     archive: ArchiveSettings
+    """The archive, as what may only read."""
     """What is asked."""
     tail_dir: str = ""
     """Embedded: where ingest publishes tail segments; '' where there are none."""

@@ -32,7 +32,9 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One keeper. Several may run: every step is safe with two (R5)."""
 
     bus: BusSettings
+    """The bus, as what may make topics and forget records."""
     archive: ArchiveSettings
+    """The archive, as what may delete."""
     opensearch: OpenSearchSettings | None = None
     """The hot index; none where the packs are the index."""
     opensearch_replicas: Annotated[int, msgspec.Meta(ge=0, le=10)] = 1

@@ -21,12 +21,17 @@ class ArchiveSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``directory``, or ``evidence_bucket`` with what S3 needs."""
 
     directory: str = ""
+    """Folder of the archive on one machine; '' where it is S3."""
     evidence_bucket: str = ""
+    """Bucket of packs and journal: versioned, with Object Lock."""
     work_bucket: str = ""
+    """Bucket of frontiers and what else can be made again."""
     endpoint_url: str = ""
     """'' is AWS's own."""
     region: str = "us-east-1"
+    """Region that requests are signed for."""
     ca_file: str = ""
+    """CA of the server's certificate; '' trusts the system's."""
     credentials_file: str = ""
     """JSON ``{"access_key_id": ..., "secret_access_key": ...}``; '' asks the machine's own identity."""
     connect_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 5.0

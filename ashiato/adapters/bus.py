@@ -14,6 +14,7 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``kind = "sqlite"`` needs ``path``; ``kind = "kafka"`` needs ``bootstrap_servers``."""
 
     kind: Literal["sqlite", "kafka"] = "sqlite"
+    """Which bus: one file on one machine, or Kafka."""
     path: str = ""
     """File of the SQLite bus."""
     bootstrap_servers: str = ""
@@ -23,7 +24,9 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     credentials_file: str = ""
     """JSON ``{"username": ..., "password": ...}`` for SASL; '' for none."""
     sasl_mechanism: str = "PLAIN"
+    """SASL mechanism of the credentials."""
     client_id: str = "ashiato"
+    """Name under which Kafka's own logs know this client."""
     request_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 15.0
     """What Kafka may take for one answer before the call fails and is tried again."""
 

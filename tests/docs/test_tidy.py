@@ -11,7 +11,7 @@ from tests.docs.reference import ROOT
 ROOMS = ("ashiato", "collector", "ingest", "query", "retention", "tests", "bench")
 LINES_MAX = 560
 """STYLE asks for two files from 500 lines on; a few are let grow a little further before they are cut."""
-BINARY_BYTES_MAX = 1 << 20
+BINARY_BYTES_MAX = 2 << 20
 
 
 def sources() -> Iterator[Path]:

@@ -66,6 +66,7 @@ async def test_a_lost_position_makes_a_replay_that_doubles_nothing(line: Line) -
 
 
 async def test_a_restart_reads_from_the_newest_commit_below_its_position(line: Line) -> None:
+    """I5."""
     for number in range(5):
         await line.send(at(number * len(FIRST), FIRST))
     await line.commit()
@@ -376,6 +377,7 @@ async def test_a_row_that_the_index_refuses_is_counted_and_named(line: Line) -> 
 
 
 async def test_how_far_the_journal_was_followed_is_published(line: Line) -> None:
+    """I4."""
     await line.send(at(0, FIRST))
     await line.commit()
     await line.index()

@@ -41,6 +41,7 @@ async def free(house: House) -> int:
 
 
 async def test_the_bus_forgets_what_is_committed_but_for_the_last_record(house: House) -> None:
+    """M1."""
     for n in range(5):
         await house.write(f"line {n}", name="file")
     await house.commit()

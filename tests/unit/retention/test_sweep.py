@@ -276,6 +276,7 @@ async def test_a_pack_that_is_removed_and_live_stops_the_sweep(house: House) -> 
 
 
 async def test_a_ledger_pack_lives_as_long_as_a_pack_whose_files_it_may_state(house: House) -> None:
+    """R1."""
     born = house.clock.now_unix_nano()
     ledger = await house.packed("ledger line", kind=Kind.LEDGER)
     house.clock.advance(15 * DAY_NS)
