@@ -10,6 +10,8 @@ import asyncio
 import hashlib
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +19,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ashiato.adapters.archive_directory import DirectoryReader
 from ashiato.adapters.bus_sqlite import SqliteKeeper, SqliteWriter
+from ashiato.adapters.journal import Journal
 from ashiato.core import frame
 from ashiato.core.chunk import Chunk, ChunkFlags, FileFacts
 from ashiato.core.ids import TOPIC_BULK, TOPIC_PRIORITY, Kind, Source, ulid
@@ -25,7 +29,9 @@ from ashiato.core.limits import KIB, MIB
 from ashiato.core.ports import Partition
 
 NOON = 1_795_608_000_000_000_000
+HOUR_NS = 3_600_000_000_000
 PODS = 20
+BULK = Partition(TOPIC_BULK, 0)
 
 
 def lines(pod: int, count: int, at: int) -> bytes:
@@ -56,6 +62,7 @@ def lines(pod: int, count: int, at: int) -> bytes:
 def frames(total_bytes: int) -> Iterator[bytes]:
     """Yield frames of chunks of all pods in turn, as a collector sends them."""
     offsets, numbers, sent = [0] * PODS, [0] * PODS, 0
+    observed = time.time_ns() + HOUR_NS  # never so old that the tail is left to commits
     while sent < total_bytes:
         for first in range(0, PODS, 4):
             chunks = []
@@ -74,7 +81,7 @@ def frames(total_bytes: int) -> Iterator[bytes]:
                     Chunk(
                         file=facts,
                         offset_start=offsets[pod],
-                        observed_time_unix_nano=NOON,
+                        observed_time_unix_nano=observed,
                         payload=content,
                         flags=int(ChunkFlags.STARTS_AT_LINE | ChunkFlags.ENDS_AT_LINE),
                     )
@@ -84,19 +91,45 @@ def frames(total_bytes: int) -> Iterator[bytes]:
             yield frame.encode(chunks)
 
 
-async def fill(path: Path, total_bytes: int) -> tuple[int, int]:
-    """Write frames of about ``total_bytes`` raw bytes; return how many raw and sent bytes there are."""
+async def fill(path: Path, total_bytes: int) -> tuple[int, int, int]:
+    """Write frames of about ``total_bytes`` raw bytes; return raw bytes, sent bytes, and the next position."""
     keeper = SqliteKeeper(str(path))
     await keeper.create_topics({TOPIC_PRIORITY: 1, TOPIC_BULK: 1})
     await keeper.close()
     writer = SqliteWriter(str(path))
-    raw = sent = 0
+    raw = sent = position = 0
     for value in frames(total_bytes):
         raw += sum(held.length for held in frame.decode_held(value))
         sent += len(value)
-        await writer.send(Partition(TOPIC_BULK, 0), value)
+        position = await writer.send(BULK, value) + 1
     await writer.close()
-    return raw, sent
+    return raw, sent, position
+
+
+def reached(root: Path) -> int:
+    """Return the bus position below which everything is committed or published in the tail."""
+    committed = Journal(DirectoryReader(root / "archive")).refresh().positions.get(BULK)
+    published = [int(path.stem.rpartition("-")[2]) for path in (root / "tail").glob(f"{TOPIC_BULK}-0-*.arrow")]
+    return max([committed.next if committed is not None else 0, *published])
+
+
+def archive(root: Path, position: int) -> tuple[float, resource.struct_rusage]:
+    """Archive up to ``position`` in a process of its own; return how long that took, and what it used."""
+    settings = root / "ashiato.toml"
+    settings.write_text(
+        f'[ingest]\nbus = {{kind = "sqlite", path = "{root}/bus.sqlite"}}\narchive = {{directory = "{root}/archive"}}\n'
+        f'scratch_dir = "{root}/scratch"\ntail_dir = "{root}/tail"\nstop_grace_s = 120.0\n'
+    )
+    started = time.perf_counter()
+    child = subprocess.Popen([sys.executable, "-m", "ingest", "archive", "--config", str(settings)])
+    while reached(root) < position:
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    return time.perf_counter() - started, usage
 
 
 def main() -> None:
@@ -104,49 +137,31 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--raw-mib", type=int, default=320)
-    parser.add_argument("--no-tail", action="store_true")
     arguments = parser.parse_args()
     total = arguments.raw_mib * MIB // (10 if arguments.quick else 1)
     with tempfile.TemporaryDirectory(prefix="ingest-stage-") as folder:
         root = Path(folder)
-        raw, sent = asyncio.run(fill(root / "bus.sqlite", total))
-        tail = "" if arguments.no_tail else f'tail_dir = "{root}/tail"\n'
-        settings = root / "ashiato.toml"
-        settings.write_text(
-            f'[ingest]\nbus = {{kind = "sqlite", path = "{root}/bus.sqlite"}}\n'
-            f'archive = {{directory = "{root}/archive"}}\nscratch_dir = "{root}/scratch"\n{tail}'
-        )
-        started = time.perf_counter()
-        child = subprocess.Popen(
-            [sys.executable, "-m", "ingest", "archive", "--drain", "--config", str(settings)], stdout=subprocess.PIPE
-        )
-        assert child.stdout is not None
-        told = json.loads(child.stdout.read())
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        elapsed = time.perf_counter() - started
-        assert child.returncode == 0
-        assert told["raw_bytes"] == raw
-        held = sum(path.stat().st_size for path in (root / "archive/evidence").rglob("*.parquet"))
+        raw, sent, position = asyncio.run(fill(root / "bus.sqlite", total))
+        elapsed, usage = archive(root, position)
+        state = Journal(DirectoryReader(root / "archive")).refresh()
+    packs = state.packs.values()
+    assert sum(pack.raw_bytes for pack in packs) == raw
     cpu = usage.ru_utime + usage.ru_stime
     print(
         f"{raw / MIB:.0f} MiB raw ({sent / MIB:.0f} MiB on the bus) in {elapsed:.1f} s, {cpu:.1f} s of processor time"
     )
-    print(
-        json.dumps(
-            {
-                "raw_bytes": raw,
-                "rows": told["rows"],
-                "commits": told["commits"],
-                "elapsed_s": round(elapsed, 3),
-                "cpu_s": round(cpu, 3),
-                "raw_mb_per_cpu_s": round(raw / 1e6 / cpu, 2),
-                "raw_mb_per_s": round(raw / 1e6 / elapsed, 2),
-                "rss_max_mib": round(usage.ru_maxrss / KIB, 1),
-                "pack_bytes_per_raw_byte": round(held / raw, 4),
-            }
-        )
-    )
+    told = {
+        "raw_bytes": raw,
+        "rows": sum(pack.rows for pack in packs),
+        "commits": state.next_n - 1,
+        "elapsed_s": round(elapsed, 3),
+        "cpu_s": round(cpu, 3),
+        "raw_mb_per_cpu_s": round(raw / 1e6 / cpu, 2),
+        "raw_mb_per_s": round(raw / 1e6 / elapsed, 2),
+        "rss_max_mib": round(usage.ru_maxrss / KIB, 1),
+        "pack_bytes_per_raw_byte": round(sum(pack.size for pack in packs) / raw, 4),
+    }
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":
