@@ -198,10 +198,12 @@ class _Session:
 class KafkaReader:
     """Ingest's side."""
 
-    def __init__(self, settings: BusSettings, consumer: AIOKafkaConsumer) -> None:
+    def __init__(self, settings: BusSettings, consumer: AIOKafkaConsumer, asker: AIOKafkaConsumer) -> None:
         self._settings = settings
         self._consumer = consumer
-        self._probe: AIOKafkaConsumer | None = None
+        # A broker answers one connection in order, and a fetch that finds nothing waits for half a second: so
+        # questions go another way.
+        self._asker = asker
         self._ready: deque[BusRecord] = deque()
         self._incarnations: dict[str, str] = {}
         self._checked: set[str] = set()
@@ -210,7 +212,12 @@ class KafkaReader:
     @classmethod
     async def open(cls, settings: BusSettings) -> Self:
         """Connect. Raises SettingsError, RefusedError, TransientError."""
-        return cls(settings, await _consumer(settings))
+        consumer = await _consumer(settings)
+        try:
+            return cls(settings, consumer, await _asker(settings))
+        except BaseException:
+            await consumer.stop()
+            raise
 
     async def partitions(self, topic: str) -> int:
         """Return how many partitions ``topic`` has; the first time, make sure that it forgets nothing in between.
@@ -237,7 +244,7 @@ class KafkaReader:
 
     async def bounds(self, partition: Partition) -> tuple[int, int]:
         """Return (first readable position, next position)."""
-        return await _bounds(self._consumer, self._settings, partition)
+        return await _bounds(self._asker, self._settings, partition)
 
     async def assign(self, starts: Mapping[Partition, int]) -> None:
         """Read from these positions on."""
@@ -272,27 +279,27 @@ class KafkaReader:
         start, end = await self.bounds(partition)
         if not start <= position < end:
             return None
-        if self._probe is None:
-            self._probe = await _consumer(self._settings)
         place = _place(partition)
         with translated("read a record", topic=partition.topic, partition=partition.number, position=position):
-            self._probe.assign([place])
-            self._probe.seek(place, position)
+            if place not in self._asker.assignment():
+                self._asker.assign([place])
+            else:
+                self._asker.resume(place)
+            self._asker.seek(place, position)
             try:
                 async with asyncio.timeout(self._settings.request_timeout_s):
-                    record = await self._probe.getone(place)
+                    record = await self._asker.getone(place)
             except kafka_errors.OffsetOutOfRangeError:
                 return None  # freed between the two questions
             finally:
-                self._probe.unsubscribe()
+                self._asker.pause(place)  # it fetches nothing that nobody asked for
         # A log whose records were taken from its middle gives the next one that is left.
         return _record(partition, record.offset, record.value) if record.offset == position else None
 
     async def close(self) -> None:
         """Let go of the connections."""
-        for consumer in (self._consumer, self._probe):
-            if consumer is not None:
-                await consumer.stop()
+        await self._consumer.stop()
+        await self._asker.stop()
 
     async def _fetch(self, wait_ns: int) -> None:
         await self._look()
@@ -319,7 +326,7 @@ class KafkaReader:
         self._looked = now
 
     async def _facts(self, topic: str) -> TopicFacts:
-        return await facts_of(self._consumer._client, topic, timeout_s=self._settings.request_timeout_s)  # noqa: SLF001 - one connection, not two
+        return await facts_of(self._asker._client, topic, timeout_s=self._settings.request_timeout_s)  # noqa: SLF001 - no other way to the connection
 
 
 class KafkaKeeper:
@@ -394,7 +401,7 @@ class KafkaKeeper:
 
     async def _until_there(self, topic: str) -> None:
         """Wait until a broker knows the topic: the controller answers before the brokers have heard of it."""
-        client = self._consumer._client  # noqa: SLF001 - one connection, not two
+        client = self._consumer._client  # noqa: SLF001 - no other way to the connection
         with translated(f"make topic {topic}", topic=topic):
             async with asyncio.timeout(self._settings.request_timeout_s):
                 while True:
@@ -404,10 +411,18 @@ class KafkaKeeper:
                     await asyncio.sleep(0.05)
 
 
-async def _consumer(settings: BusSettings) -> AIOKafkaConsumer:
+async def _asker(settings: BusSettings) -> AIOKafkaConsumer:
+    """Return a consumer that fetches one record when it is asked to, and waits for none."""
+    return await _consumer(settings, partition_fetch_bytes=FRAME_BYTES_MAX + RECORD_OVERHEAD_BYTES, wait_ms=10)
+
+
+async def _consumer(
+    settings: BusSettings, *, partition_fetch_bytes: int = PARTITION_FETCH_BYTES, wait_ms: int = 500
+) -> AIOKafkaConsumer:
     consumer = AIOKafkaConsumer(
         **connection(settings), group_id=None, enable_auto_commit=False, auto_offset_reset="none",
-        fetch_max_bytes=FETCH_BYTES, max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+        fetch_max_bytes=FETCH_BYTES, max_partition_fetch_bytes=partition_fetch_bytes,
+        fetch_max_wait_ms=wait_ms,
     )  # fmt: skip
     try:
         async with asyncio.timeout(2 * settings.request_timeout_s):
@@ -425,7 +440,7 @@ async def _consumer(settings: BusSettings) -> AIOKafkaConsumer:
 async def _bounds(consumer: AIOKafkaConsumer, settings: BusSettings, partition: Partition) -> tuple[int, int]:
     place = _place(partition)
     named = {"topic": partition.topic, "partition": partition.number}
-    facts = await facts_of(consumer._client, partition.topic, timeout_s=settings.request_timeout_s)  # noqa: SLF001 - one connection, not two
+    facts = await facts_of(consumer._client, partition.topic, timeout_s=settings.request_timeout_s)  # noqa: SLF001 - no other way to the connection
     if not 0 <= partition.number < facts.partitions:
         raise NotHeldError("no such partition", **named)
     with translated("tell the bounds of a log", **named):
