@@ -17,7 +17,14 @@ import msgspec
 from ashiato import __version__
 from ashiato.adapters import files
 from ashiato.adapters.telemetry import Telemetry
-from ashiato.core.errors import AshiatoError, NotHeldError, RejectedError, SettingsError, TransientError
+from ashiato.core.errors import (
+    AshiatoError,
+    NotHeldError,
+    RefusedError,
+    RejectedError,
+    SettingsError,
+    TransientError,
+)
 from ashiato.core.events import PartUnavailable, ServiceStarted, ServiceStopped
 from ashiato.core.ids import TOPICS, Kind
 from ashiato.core.ledger import Config
@@ -121,7 +128,7 @@ class Collector:
         while not stop.is_set():
             try:
                 return {topic: await self._writer.partitions(topic) for topic in TOPICS}
-            except (TransientError, NotHeldError) as error:
+            except (TransientError, NotHeldError, RefusedError) as error:
                 self._unavailable("bus", error, wait)
                 if self._bookmark.contents.partitions:
                     return self._bookmark.contents.partitions
@@ -299,7 +306,7 @@ class Collector:
                 session = self._session
             try:
                 return await self._writer.send(load.partition, load.value)
-            except (TransientError, NotHeldError, RejectedError) as error:
+            except (TransientError, NotHeldError, RejectedError, RefusedError) as error:
                 self._unavailable("bus", error, wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, RETRY_S_MAX)
@@ -312,7 +319,7 @@ class Collector:
                 return
             try:
                 await self._writer.reset()
-            except TransientError as error:
+            except (TransientError, RefusedError) as error:
                 self._unavailable("bus", error, 0)
             else:
                 self._session += 1

@@ -18,7 +18,7 @@ from ashiato.adapters.clock import SystemClock
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core import frame, ledger
 from ashiato.core.chunk import Chunk, ChunkFlags
-from ashiato.core.errors import TransientError
+from ashiato.core.errors import RefusedError, TransientError
 from ashiato.core.ids import Kind, Source
 from ashiato.core.ports import BusWriter, Partition
 from collector.service import Collector
@@ -69,11 +69,12 @@ def chunks_of(broker: MemoryBroker) -> list[Chunk]:
 
 
 class FlakyWriter(MemoryWriter):
-    """A bus that is away as long as ``away`` is set, and may keep a frame without saying so."""
+    """A bus that is away as long as ``away`` is set, forbids where it is told to, and may keep a frame in silence."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         super().__init__(broker)
         self.away = False
+        self.forbids = False
         self.lose_replies = 0
         self.resets = 0
         self.refused = 0
@@ -82,6 +83,9 @@ class FlakyWriter(MemoryWriter):
         if self.away:
             self.refused += 1
             raise TransientError("the bus is away")
+        if self.forbids:
+            self.refused += 1
+            raise RefusedError("the bus does not let this user write")
         position = await super().send(partition, value)
         if self.lose_replies > 0:
             self.lose_replies -= 1

@@ -115,6 +115,16 @@ async def test_a_failed_frame_is_sent_again_before_anything_behind_it(node: Node
     )
 
 
+async def test_a_right_that_is_withdrawn_for_a_while_is_waited_for(node: Node) -> None:
+    writer = FlakyWriter(node.broker)
+    writer.forbids = True
+    node.write(node.pod_log(), lines(0, 10))
+    async with node.collector(writer):
+        await until(lambda: writer.refused > 0)
+        writer.forbids = False
+        await until(lambda: node.contents() == [lines(0, 10)])
+
+
 async def test_a_restart_sends_only_what_was_not_acknowledged(node: Node) -> None:
     """C2."""
     log, writer = node.pod_log(), FlakyWriter(node.broker)
