@@ -53,7 +53,7 @@ TAIL_SEGMENT_AGE_NS = 500_000_000
 BEAT_INTERVAL_NS = 30_000_000_000
 """A ledger beat is written this often, empty or not: silence is evidence too."""
 
-TAIL_SEGMENT_RAW_BYTES = 8 * MIB
+TAIL_SEGMENT_RAW_BYTES = 4 * MIB
 """Raw bytes in one tail segment, about: its rows stand in memory at once."""
 
 TAIL_BEHIND_NS = 2_000_000_000
