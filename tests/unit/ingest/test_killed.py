@@ -152,6 +152,26 @@ async def test_sigterm_ends_a_wait_for_a_bus_that_is_not_there(tmp_path: Path) -
     assert process.returncode == 0
 
 
+async def test_the_index_role_waits_for_an_opensearch_that_is_not_there(tmp_path: Path) -> None:
+    keeper = SqliteKeeper(str(tmp_path / "bus.sqlite"))
+    await keeper.create_topics({TOPIC_PRIORITY: 1, TOPIC_BULK: 1})
+    await keeper.close()
+    settings = _settings(tmp_path)
+    settings.write_text(settings.read_text() + 'opensearch = {urls = ["http://127.0.0.1:1"], timeout_s = 1.0}\n')
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ingest", "index", "--config", str(settings), stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(DEADLINE_S):
+        async for line in process.stderr:
+            if b"part_unavailable" in line:
+                break
+    process.terminate()
+    _, said = await process.communicate()
+    assert process.returncode == 0, said
+    assert b"service_stopped" in said
+
+
 def test_settings_that_cannot_work_exit_2(tmp_path: Path) -> None:
     settings = _settings(tmp_path)
     settings.write_text(settings.read_text() + "no_such = 1\n")
