@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from ashiato.adapters.journal import Journal
@@ -18,6 +20,7 @@ from ashiato.adapters.telemetry import Telemetry
 from ashiato.core import frontier
 from ashiato.core.frontier import FileState, Frontier, Page
 from ashiato.core.journal import FrontierRef
+from ashiato.core.limits import TAIL_SEGMENT_RAW_BYTES
 from ashiato.core.ports import ArchiveReader, BusReader, Partition
 from ingest.admission import Admission
 from ingest.batch import Reached, StoredPiece
@@ -51,6 +54,22 @@ class Lane:
     def carry(self, states: Iterable[tuple[str, LineState]]) -> None:
         """Take over how lines stand behind a commit."""
         carry(self.pack_states, states)
+
+    def segments(self) -> Iterator[tuple[int, list[StoredPiece]]]:
+        """Yield what waits for the tail in segments: the position behind each, and its pieces."""
+        pieces: list[StoredPiece] = []
+        size = end = 0
+        for position, group in groupby(self.tail_pieces, key=itemgetter(0)):
+            own = [piece for _, piece in group]
+            own_size = sum(piece.length for piece in own)
+            if pieces and size + own_size > TAIL_SEGMENT_RAW_BYTES:
+                yield end, pieces
+                pieces, size = [], 0
+            pieces += own
+            size += own_size
+            end = position + 1
+        if pieces:
+            yield end, pieces
 
     def published(self, next_position: int, states: Mapping[str, LineState]) -> None:
         """Let go of what is in the tail now, and take over how lines stand behind it."""

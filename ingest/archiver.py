@@ -11,11 +11,9 @@ import asyncio
 import hashlib
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -38,7 +36,6 @@ from ashiato.core.limits import (
     MIB,
     TAIL_BEHIND_NS,
     TAIL_SEGMENT_AGE_NS,
-    TAIL_SEGMENT_RAW_BYTES,
 )
 from ashiato.core.ports import ArchiveWriter, BusReader, BusRecord, Clock, Partition
 from ashiato.core.record import RowFlags
@@ -46,7 +43,7 @@ from ingest import leftovers
 from ingest.admission import chunks_of, damaged_frame, is_damaged_frame
 from ingest.archive_lane import Lane, LaneStarts
 from ingest.archive_put import FrontierPut, carried, put_frontier, put_pack, settle
-from ingest.batch import Batch, Reached, StoredPiece, at_rest
+from ingest.batch import Batch, Reached, at_rest
 from ingest.contracts import BuiltPack, LineState
 from ingest.events import BytesTrimmed, CommitLost, CommitMade, FileForked, FrameDamaged
 from ingest.held import HeldPacks, held_or_none
@@ -337,7 +334,7 @@ class Archiver:
             newest = lane.tail_pieces[-1][1].piece.chunk.observed_time_unix_nano if lane.tail_pieces else 0
             if self._behind and newest < recent:
                 continue
-            for end, pieces in _segments(lane):
+            for end, pieces in lane.segments():
                 rows, states, _ = build_rows([piece.open() for piece in pieces], lane.tail_states)
                 self._tail.publish(where, lane.tail_start, end, rows)
                 lane.published(end, states)
@@ -481,20 +478,3 @@ class Archiver:
                 self._telemetry.emit(PartUnavailable(part=part, error=str(error), retry_in_ms=wait_ns // 1_000_000))
                 await asyncio.sleep(wait_ns / 1e9)
                 wait_ns = min(wait_ns * 2, _RETRY_NS_MAX)
-
-
-def _segments(lane: Lane) -> Iterator[tuple[int, list[StoredPiece]]]:
-    """Yield what waits for the tail in segments: the position behind each, and its pieces."""
-    pieces: list[StoredPiece] = []
-    size = end = 0
-    for position, group in groupby(lane.tail_pieces, key=itemgetter(0)):
-        own = [piece for _, piece in group]
-        own_size = sum(piece.length for piece in own)
-        if pieces and size + own_size > TAIL_SEGMENT_RAW_BYTES:
-            yield end, pieces
-            pieces, size = [], 0
-        pieces += own
-        size += own_size
-        end = position + 1
-    if pieces:
-        yield end, pieces

@@ -273,6 +273,27 @@ async def test_rows_are_published_at_once_and_removed_after_their_commit(house: 
     assert house.tail_rows() == []
 
 
+async def test_much_at_once_is_published_in_segments_of_a_few_mebibytes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.archive_lane.TAIL_SEGMENT_RAW_BYTES", 200)
+    archiver = await house.start()
+    lines = [cri(f"{at} {'x' * 60}", at=at) for at in range(7)]
+    await house.send(*(chunk(line, sum(map(len, lines[:at]))) for at, line in enumerate(lines)))
+    await archiver.step()
+    segments = house.tail.segments()
+    assert [(segment.start, segment.end) for segment in segments] == [
+        (0, 1),
+        (1, 2),
+        (2, 3),
+        (3, 4),
+        (4, 5),
+        (5, 6),
+        (6, 7),
+    ]
+    assert [str(body).split()[0] for rows in house.tail_rows() for body in rows["body"].to_pylist()] == list("0123456")
+
+
 async def test_a_segment_whose_commit_did_not_happen_stays_until_it_does(house: House) -> None:
     archiver = await house.start()
     await house.send(chunk(cri("a", at=1)))
