@@ -19,6 +19,7 @@ from ashiato.core.errors import RejectedError
 from ashiato.core.frame import HeldChunk
 from ashiato.core.frontier import Cut, Does, FileState, extend, plan
 from ashiato.core.ids import Kind, Source, fork_of, imported_file_id
+from ashiato.core.limits import FRAME_RAW_BYTES_MAX
 from ashiato.core.record import RowFlags
 from ingest.contracts import Piece
 
@@ -185,6 +186,9 @@ def chunks_of(value: bytes) -> list[tuple[Chunk, HeldChunk]]:
         RejectedError: the record is no frame, or names what no row can hold.
 
     """
+    held = list(frame.decode_held(value))
+    if (size := sum(chunk.length for chunk in held)) > FRAME_RAW_BYTES_MAX:
+        raise RejectedError("frame holds more than any collector sends", raw_bytes=size)
     chunks = frame.decode(value)
     for facts in {chunk.file for chunk in chunks}:
         Source.parse(facts.source)
@@ -195,7 +199,7 @@ def chunks_of(value: bytes) -> list[tuple[Chunk, HeldChunk]]:
     for chunk in chunks:
         if chunk.offset_end >= 1 << 63 or not -(1 << 63) <= chunk.observed_time_unix_nano < 1 << 63:
             raise RejectedError("chunk has an impossible offset or time", offset=chunk.offset_start)
-    return list(zip(chunks, frame.decode_held(value), strict=True))
+    return list(zip(chunks, held, strict=True))
 
 
 def is_damaged_frame(facts: FileFacts) -> bool:

@@ -108,6 +108,7 @@ def lines_of(runs: Sequence[Run]) -> Lines:
     """Cut the bytes of ``runs`` into lines, and note in each run which rows are its own."""
     pieces = [piece for run in runs for piece in run.pieces]
     buffer = b"".join((*(piece.chunk.payload for piece in pieces), cri.PAD))
+    assert len(buffer) < 1 << 31, "offsets in Arrow's binary columns are 32 bits"
     sizes = np.array([len(piece.chunk.payload) for piece in pieces], dtype=np.int64)
     piece_ends = np.cumsum(sizes)
     octets = np.frombuffer(buffer, np.uint8)[: len(buffer) - len(cri.PAD)]

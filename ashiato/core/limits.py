@@ -26,6 +26,9 @@ FRAME_BYTES_MAX = 960 * KIB
 FRAME_RAW_BYTES_TARGET = 768 * KIB
 """Raw bytes gathered before a frame leaves."""
 
+FRAME_RAW_BYTES_MAX = 64 * MIB
+"""A receiver refuses to open a frame that says it holds more: its rows stand in memory at once."""
+
 FRAME_CHUNKS_MAX = 4096
 """Chunks in one frame."""
 

@@ -136,6 +136,7 @@ async def test_parts_of_ten_megabytes_are_joined_a_mebibyte_at_a_time(house: Hou
     [
         b"",
         b"ASHF",
+        frame.encode([chunk(bytes(LINE_CUT_BYTES), at * LINE_CUT_BYTES, starts_at_line=False) for at in range(129)]),
         b"no frame at all\nwith two lines\n",
         frame.encode([chunk(b"x\n", source=PLAIN)])[:-3],
         frame.encode([msgspec.structs.replace(chunk(b"x\n"), offset_start=(1 << 63) - 1)]),
@@ -154,7 +155,7 @@ async def test_parts_of_ten_megabytes_are_joined_a_mebibyte_at_a_time(house: Hou
             ]
         ),
     ],
-    ids=["empty", "magic", "text", "cut", "offset", "time", "kind", "fork", "restarts"],
+    ids=["empty", "magic", "bomb", "text", "cut", "offset", "time", "kind", "fork", "restarts"],
 )
 async def test_a_record_that_is_no_frame_is_kept_as_it_is(house: House, record: bytes) -> None:
     archiver = await house.start()
