@@ -27,6 +27,9 @@ _LIMIT: Final = 1000
 Data = Annotated[Path | None, typer.Option("--data", help=f"A data folder; ./{DATA_DEFAULT} where no place is named.")]
 Url = Annotated[str, typer.Option("--url", help="A query service; needs --token-file.")]
 TokenFile = Annotated[Path | None, typer.Option("--token-file", help="File that holds the service's token.")]
+CaFile = Annotated[
+    str, typer.Option("--ca-file", help="CA of the service's certificate; the system's where none is named.")
+]
 Archive = Annotated[
     str, typer.Option("--archive", help="An archive alone: a folder, or s3://BUCKET[?endpoint=URL&credentials=FILE].")
 ]
@@ -43,6 +46,7 @@ def search(
     data: Data = None,
     url: Url = "",
     token_file: TokenFile = None,
+    ca_file: CaFile = "",
     archive: Archive = "",
     since: Since = "",
     start: Start = "",
@@ -59,7 +63,7 @@ def search(
             query, start_unix_nano=begin, end_unix_nano=until, limit=limit, oldest_first=oldest_first
         )
 
-    lines = _ask(_place(data, url, token_file, archive), ask)
+    lines = _ask(_place(data, url, token_file, ca_file, archive), ask)
     # On a terminal the newest stands last, where the eye is.
     _print(lines, json_lines=json_lines, fold=False, turn=not oldest_first)
 
@@ -71,6 +75,7 @@ def timeline(
     data: Data = None,
     url: Url = "",
     token_file: TokenFile = None,
+    ca_file: CaFile = "",
     archive: Archive = "",
     since: Since = "",
     start: Start = "",
@@ -85,7 +90,7 @@ def timeline(
     async def ask(place: Place) -> Sequence[bytes]:
         return await place.timeline(anchor, start_unix_nano=begin, end_unix_nano=until, limit=limit)
 
-    _print(_ask(_place(data, url, token_file, archive), ask), json_lines=json_lines, fold=not show_all)
+    _print(_ask(_place(data, url, token_file, ca_file, archive), ask), json_lines=json_lines, fold=not show_all)
 
 
 def logs(
@@ -99,6 +104,7 @@ def logs(
     data: Data = None,
     url: Url = "",
     token_file: TokenFile = None,
+    ca_file: CaFile = "",
     archive: Archive = "",
 ) -> None:
     """Print what `kubectl logs` would have printed, byte for byte, of a pod that is gone."""
@@ -113,7 +119,7 @@ def logs(
         )  # fmt: skip
         return printed.content, printed.coverage
 
-    content, coverage = _ask(_place(data, url, token_file, archive), ask)
+    content, coverage = _ask(_place(data, url, token_file, ca_file, archive), ask)
     sys.stdout.buffer.write(content)
     sys.stdout.flush()
     if sys.stderr.isatty() or not coverage.get("complete"):
@@ -121,7 +127,7 @@ def logs(
             print(safe(sentence), file=sys.stderr)  # noqa: T201 - said about the answer, not part of it
 
 
-def _place(data: Path | None, url: str, token_file: Path | None, archive: str) -> Callable[[], Place]:
+def _place(data: Path | None, url: str, token_file: Path | None, ca_file: str, archive: str) -> Callable[[], Place]:
     """Return what opens the one place that was named."""
     if sum(map(bool, (data, url, archive))) > 1:
         raise SettingsError("name one place: --data, --url or --archive")
@@ -129,7 +135,7 @@ def _place(data: Path | None, url: str, token_file: Path | None, archive: str) -
         if token_file is None:
             raise SettingsError("--url needs --token-file, a file that holds the service's token")
         token = read_token(token_file)
-        return lambda: ServerPlace(url=url, token=token)
+        return lambda: ServerPlace(url=url, token=token, ca_file=ca_file)
     if archive:
         return lambda: ArchivePlace(archive, tail=None)
     folder = DataFolder(data or DATA_DEFAULT)

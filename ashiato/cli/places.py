@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,10 @@ class Place(Protocol):
 class ServerPlace:
     """A query service."""
 
-    def __init__(self, *, url: str, token: str) -> None:
+    def __init__(self, *, url: str, token: str, ca_file: str = "") -> None:
+        """Ask at ``url``; ``ca_file`` is the CA of its certificate, '' trusts the system's. Raises SettingsError."""
         self._client = httpx.AsyncClient(
+            verify=_tls(ca_file),
             base_url=url.rstrip("/"),
             headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(120, connect=5),
@@ -142,6 +145,13 @@ class ArchivePlace:
     async def close(self) -> None:
         """Let go of the archive."""
         await self._engine.close()
+
+
+def _tls(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"cannot read the CA file {ca_file}: {error}") from error
 
 
 def _lines(answer: Answer) -> Sequence[bytes]:
