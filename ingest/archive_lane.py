@@ -118,8 +118,8 @@ class LaneStarts:
         if txn is None:
             return self._new(f"{bus_id}#0", "", Reached(next=start, record_sha256=""), None)
         known = await asyncio.to_thread(self._frontier_at, txn.frontier)
-        if state.incarnation_of(where, bus_id) == txn.incarnation and await self._same_log(where, known):
-            reached = Reached(next=txn.next, record_sha256=known.record_sha256)
+        reached = Reached(next=txn.next, record_sha256=known.record_sha256)
+        if state.incarnation_of(where, bus_id) == txn.incarnation and await self.is_same_log(where, reached):
             lane = self._new(txn.incarnation, txn.frontier.sha256, reached, known)
         else:
             reached = Reached(next=start, record_sha256="")
@@ -130,6 +130,13 @@ class LaneStarts:
             )
         await asyncio.to_thread(self._reopen_lines, lane)
         return lane
+
+    async def is_same_log(self, where: Partition, reached: Reached) -> bool:
+        """Tell whether the record before a position is the one that was read (J5); missing is different."""
+        if not reached.record_sha256:
+            return True
+        record = await self._reader.read_one(where, reached.next - 1)
+        return record is not None and hashlib.sha256(record.value).hexdigest() == reached.record_sha256
 
     def _new(self, incarnation: str, follows: str, reached: Reached, known: Frontier | None) -> Lane:
         files = {file.file_id: file for file in known.files} if known is not None else {}
@@ -144,13 +151,6 @@ class LaneStarts:
         # Pages are looked up in the lane, which learns of new ones with each commit.
         lane.admission.find = lambda file_id: self._find_in_pages(lane.pages, file_id)
         return lane
-
-    async def _same_log(self, where: Partition, known: Frontier) -> bool:
-        """Whether the record before the committed position is the one that was read (J5); missing is different."""
-        if not known.record_sha256:
-            return True
-        record = await self._reader.read_one(where, known.next - 1)
-        return record is not None and hashlib.sha256(record.value).hexdigest() == known.record_sha256
 
     def _frontier_at(self, ref: FrontierRef) -> Frontier:
         content, _ = self._archive.get("work", ref.path, ref.version_id)

@@ -119,7 +119,7 @@ class Archiver:
         self._sealed: Batch | None = None
         self._committing: asyncio.Task[_Committed] | None = None
         self._tail_due_ns = 0
-        self._behind = self._draining = False
+        self._behind = self._draining = self._bus_was_away = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Archive until ``stop`` is set, then commit what was admitted, within the grace."""
@@ -177,6 +177,7 @@ class Archiver:
                 self._tail.forget(where, lane.reached.next)
         self._batch = Batch(started_monotonic_nano=self._clock.monotonic_nano())
         await self._reader.assign({where: lane.reached.next for where, lane in self._lanes.items()})
+        self._bus_was_away = False
 
     async def step(self) -> None:
         """Read once, publish the tail where it is due, seal the batch where it is full or old.
@@ -252,14 +253,29 @@ class Archiver:
 
     async def _poll(self) -> list[BusRecord]:
         try:
+            if self._bus_was_away:
+                await self._check_logs()
             return await self._reader.poll(bytes_max=POLL_BYTES, wait_ns=self._settings.poll_wait_ns)
         except NotHeldError as error:
             # (J5) the bus no longer holds what follows: look again at which log this is
             raise BatchLostError("bus position is out of range", **error.facts) from error
+        except BatchLostError:
+            raise
         except TransientError as error:
-            self._telemetry.emit(PartUnavailable(part="bus", error=str(error), retry_in_ms=1000))
-            await asyncio.sleep(1)
+            self._bus_was_away = True
+            wait_ns = 5 * self._settings.retry_wait_ns
+            self._telemetry.emit(PartUnavailable(part="bus", error=str(error), retry_in_ms=wait_ns // 1_000_000))
+            await asyncio.sleep(wait_ns / 1e9)
             return []
+
+    async def _check_logs(self) -> None:
+        """(J5) Hold each log against what was read of it: behind an outage there may stand another one."""
+        bus_ids = await self._bus_ids()
+        for where, lane in self._lanes.items():
+            is_named = lane.incarnation.rpartition("#")[0] == bus_ids.get(where)
+            if not is_named or not await self._starts.is_same_log(where, lane.reached):
+                raise BatchLostError("the bus is another log since it was away", partition=str(where))
+        self._bus_was_away = False
 
     def _take_all(self, records: list[BusRecord]) -> None:
         if not self._batch.reached:

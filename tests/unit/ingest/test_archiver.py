@@ -23,17 +23,30 @@ from ashiato.adapters.journal import Journal
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core import frame, frontier
 from ashiato.core.chunk import Chunk, ChunkFlags
+from ashiato.core.errors import TransientError
 from ashiato.core.frontier import FileState
 from ashiato.core.ids import TOPIC_BULK, TOPIC_PRIORITY
 from ashiato.core.limits import LINE_CUT_BYTES, MIB, TAIL_SEGMENT_AGE_NS
-from ashiato.core.ports import Partition
+from ashiato.core.ports import BusRecord, Partition
 from ashiato.core.table import SCHEMA, uids
-from ingest.archiver import Archiver, ArchiverSettings
+from ingest.archiver import Archiver, ArchiverSettings, BatchLostError
 from ingest.tail import TailFolder
 from tests.simulation.house import Held, read_held
 from tests.unit.ingest.files import NOON, PLAIN, chunk, chunks, cri, file_id
 
 BULK = Partition(TOPIC_BULK, 0)
+
+
+class AwayReader(MemoryReader):
+    """A bus that is away for as many polls as it is told."""
+
+    polls_failed = 0
+
+    async def poll(self, *, bytes_max: int, wait_ns: int) -> list[BusRecord]:
+        if self.polls_failed:
+            self.polls_failed -= 1
+            raise TransientError("the bus is away")
+        return await super().poll(bytes_max=bytes_max, wait_ns=wait_ns)
 
 
 class House:
@@ -50,9 +63,10 @@ class House:
         settings = {"actor": "ingest", "commit_raw_bytes": 1 << 40, "commit_age_ns": 1 << 62, "poll_wait_ns": 0}
         self.telemetry = Telemetry("ingest", stream=StringIO())
         (self.root / "scratch").mkdir(exist_ok=True)
+        self.reader = AwayReader(self.broker)
         archiver = Archiver(
             ArchiverSettings(**{**settings, **changes}),
-            reader=MemoryReader(self.broker),
+            reader=self.reader,
             archive=DirectoryWriter(self.root / "archive"),
             clock=self.clock,
             telemetry=self.telemetry,
@@ -389,3 +403,28 @@ async def test_no_room_for_packs_is_waited_for(house: House) -> None:
     assert await flushing
     assert house.held().of(file_id()) == cri("a", at=1)
     assert list((house.root / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("bus_id", ["bus", "bus made anew"], ids=["restored", "made anew"])
+async def test_j5_a_log_that_was_replaced_while_the_bus_was_away_is_not_read_on_in_its_middle(
+    house: House, bus_id: str
+) -> None:
+    # given: an archiver that has read two records and committed none
+    archiver = await house.start(retry_wait_ns=0)
+    await house.send(chunk(cri("one"), number=1), chunk(cri("two"), number=2))
+    await archiver.step()
+    # when: the bus goes away, and comes back as another log, longer than what was read
+    house.reader.polls_failed = 1
+    house.broker.topics.clear()
+    house.broker.bus_id = bus_id
+    await MemoryKeeper(house.broker).create_topics({TOPIC_PRIORITY: 1, TOPIC_BULK: 1})
+    others = [chunk(cri(f"other {number}"), number=number) for number in range(10, 15)]
+    await house.send(*others)
+    for _ in range(4):
+        try:
+            await archiver.step()
+        except BatchLostError:
+            await archiver.open()
+    assert await archiver.flush()
+    # then: not one of its records was passed over
+    assert [house.held().of(other.file.file_id) for other in others] == [other.payload for other in others]
