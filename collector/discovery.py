@@ -12,10 +12,10 @@ from stat import S_ISLNK, S_ISREG
 from typing import Final
 
 from ashiato.core.ids import Kind
-from ashiato.core.layout import Found, age_key, node_of, recognise
+from ashiato.core.layout import Found, age_key, node_of, readable, recognise
 
 DEPTH_MAX: Final = 12
-LOG_NAME: Final = re.compile(r"\.(?:log|jsonl?|txt|ndjson)(?:[.-]\d[0-9T.:_-]*)?(?:\.gz)?$")
+LOG_NAME: Final = re.compile(r"\.(?:log|jsonl?|txt|ndjson)(?:[.-]\d[0-9T.:_-]*)?(?:\.gz)?\Z")
 """What a plain log file is called."""
 
 
@@ -24,6 +24,9 @@ class Candidate:
     """A file that a sweep saw."""
 
     path: str
+    """As text; what is not UTF-8 in it is written out."""
+    os_path: str
+    """As the system calls it."""
     found: Found
     identity: tuple[int, int]
     size: int
@@ -139,16 +142,17 @@ def _candidate(path: str, found: Found, inside: list[str]) -> Candidate | None:
     if not S_ISREG(stat.st_mode):
         return None
     return Candidate(
-        path=path, found=found, identity=(stat.st_dev, stat.st_ino), size=stat.st_size,
+        path=readable(path), os_path=path, found=found, identity=(stat.st_dev, stat.st_ino), size=stat.st_size,
         modified_nano=stat.st_mtime_ns, rotated=bool(found.rotated) or found.compressed, linked=linked,
     )  # fmt: skip
 
 
-def _recognise(root: Root, path: str) -> Found | None:
+def _recognise(root: Root, os_path: str) -> Found | None:
+    path = readable(os_path)
     if root.kind is not None:
         found = recognise(Path(path).name, cluster=root.cluster, node=root.node)
         return found if found.source.kind is root.kind else None
-    below = path[len(str(root.path)) + 1 :]
+    below = path[len(readable(str(root.path))) + 1 :]
     node, rest = root.node, path
     if (named := node_of(below)) is not None:
         node, rest = named
@@ -169,9 +173,9 @@ def _files(root: Root, folder: str, depth: int, swept: Swept) -> Iterator[str]:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError as error:
         if depth == 0 and error.errno in (errno.ENOENT, errno.ENOTDIR):
-            swept.missing.add(folder)
+            swept.missing.add(readable(folder))
         elif error.errno != errno.ENOENT:
-            swept.unreadable[folder] = error.strerror or str(error)
+            swept.unreadable[readable(folder)] = error.strerror or str(error)
         return
     for entry in entries:
         if entry.name.startswith(".") or entry.path in root.exclude:
@@ -179,7 +183,7 @@ def _files(root: Root, folder: str, depth: int, swept: Swept) -> Iterator[str]:
         if not entry.is_dir(follow_symlinks=False):
             yield entry.path
         elif depth >= DEPTH_MAX:
-            swept.unreadable[entry.path] = f"deeper than {DEPTH_MAX} folders"
+            swept.unreadable[readable(entry.path)] = f"deeper than {DEPTH_MAX} folders"
         elif not (entry.name == "containers" and folder.endswith("/log")):
             # /var/log/containers holds links to the files of /var/log/pods only.
             yield from _files(root, entry.path, depth + 1, swept)

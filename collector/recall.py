@@ -19,7 +19,7 @@ def open_plain(candidate: Candidate) -> Plain:
         OSError: it cannot be opened.
 
     """
-    content = Plain(Path(candidate.path))
+    content = Plain(Path(candidate.os_path))
     if content.identity != candidate.identity:
         content.close()
         raise FileNotFoundError(candidate.path)

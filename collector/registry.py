@@ -215,7 +215,7 @@ class Registry:
             return
         known = self._remembered(candidate.identity)
         try:
-            content = Gzipped(Path(candidate.path))
+            content = Gzipped(Path(candidate.os_path))
         except FileNotFoundError:
             plan.matched |= {file.known.file_id for file in known}
             return

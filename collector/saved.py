@@ -14,7 +14,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import Final
 
 from ashiato.core.ids import FileId, Kind, imported_file_id
-from ashiato.core.layout import node_of, recognise
+from ashiato.core.layout import node_of, readable, recognise
 from collector.content import Content, Gzipped, Plain
 from collector.discovery import LOG_NAME, Candidate, in_log_order, mark_live, one_per_file
 
@@ -24,7 +24,7 @@ IDENTITY_BYTES: Final = 1024
 """The first line, or this much of it, tells two files apart; it stays as it is when the file grows."""
 NODE_DEFAULT: Final = "imported"
 
-_ABSOLUTE_NODE: Final = re.compile(r"/(?P<node>[^/]+)/(?P<rest>var/(?:log|lib/docker)/.+)$")
+_ABSOLUTE_NODE: Final = re.compile(r"(?s)/(?P<node>[^/]+)/(?P<rest>var/(?:log|lib/docker)/.+)\Z")
 _TIME: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)")
 _AUDITD_TIME: Final = re.compile(rb"msg=audit\((\d{1,11})\.(\d{3}):")
 _PACKED: Final = (b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"LPKSHHRH")
@@ -60,7 +60,7 @@ def find(paths: Iterable[Path], *, cluster: str, node: str) -> Saved:
 
 def open_saved(candidate: Candidate) -> Content:
     """Open a log. Raises OSError."""
-    path = Path(candidate.path)
+    path = Path(candidate.os_path)
     return Gzipped(path) if candidate.found.compressed else Plain(path)
 
 
@@ -89,25 +89,25 @@ def _consider(path: str, root: Path, saved: Saved, *, cluster: str, node: str) -
         real = os.path.realpath(path)
         linked = Path(path).is_symlink()
         if linked and real != str(root) and not real.startswith(f"{root}/"):
-            saved.skipped.append(Skipped(path=path, reason="a link that leads outside"))
+            saved.skipped.append(Skipped(path=readable(path), reason="a link that leads outside"))
             return
         stat = os.lstat(real)
         if not S_ISREG(stat.st_mode):
             if not S_ISDIR(stat.st_mode):
-                saved.skipped.append(Skipped(path=path, reason="not a regular file"))
+                saved.skipped.append(Skipped(path=readable(path), reason="not a regular file"))
             return
         head, compressed = _head(real)
     except OSError as error:
-        saved.skipped.append(Skipped(path=path, reason=error.strerror or str(error)))
+        saved.skipped.append(Skipped(path=readable(path), reason=error.strerror or str(error)))
         return
-    named_node, rest = _where(path, root, node)
+    named_node, rest = _where(readable(path), readable(str(root)), node)
     found = replace(recognise(rest, cluster=cluster, node=named_node, head=head), compressed=compressed)
     if (reason := _refuse(path, found.source.kind, head, is_named=path == str(root))) is not None:
-        saved.skipped.append(Skipped(path=path, reason=reason))
+        saved.skipped.append(Skipped(path=readable(path), reason=reason))
         return
     saved.candidates.append(
         Candidate(
-            path=path, found=found, identity=(stat.st_dev, stat.st_ino), size=stat.st_size,
+            path=readable(path), os_path=path, found=found, identity=(stat.st_dev, stat.st_ino), size=stat.st_size,
             modified_nano=stat.st_mtime_ns, rotated=bool(found.rotated) or compressed, linked=linked,
         )
     )  # fmt: skip
@@ -122,9 +122,9 @@ def _head(path: str) -> tuple[bytes, bool]:
     return Gzipped.head(Path(path), HEAD_BYTES), True
 
 
-def _where(path: str, root: Path, node: str) -> tuple[str, str]:
+def _where(path: str, root: str, node: str) -> tuple[str, str]:
     """Return (node, path on the node)."""
-    below = os.path.relpath(path, root) if path != str(root) else root.name
+    below = os.path.relpath(path, root) if path != root else Path(root).name
     if (named := node_of(below)) is not None:
         return named
     if (match := _ABSOLUTE_NODE.search(path)) is not None:
@@ -148,7 +148,7 @@ def _refuse(path: str, kind: Kind, head: bytes, *, is_named: bool) -> str | None
         reason = "binary"
     elif not (LOG_NAME.search(path) or "/log/" in path):
         reason = "neither its name nor its content is a log's"
-    elif re.search(r"\.json(?:\.gz)?$", path) and not (first.startswith(b"{") and first.rstrip().endswith(b"}")):
+    elif re.search(r"\.json(?:\.gz)?\Z", path) and not (first.startswith(b"{") and first.rstrip().endswith(b"}")):
         reason = "a JSON document, not a log of one object a line"
     return reason
 
@@ -158,11 +158,11 @@ def _walk(root: Path, saved: Saved) -> Iterator[str]:
         if root.exists():
             yield str(root)
         else:
-            saved.skipped.append(Skipped(path=str(root), reason=os.strerror(errno.ENOENT)))
+            saved.skipped.append(Skipped(path=readable(str(root)), reason=os.strerror(errno.ENOENT)))
         return
 
     def unreadable(error: OSError) -> None:
-        saved.skipped.append(Skipped(path=str(error.filename), reason=error.strerror or str(error)))
+        saved.skipped.append(Skipped(path=readable(str(error.filename)), reason=error.strerror or str(error)))
 
     for folder, folders, names in os.walk(root, onerror=unreadable):
         folders.sort()

@@ -16,26 +16,28 @@ from ashiato.core.ids import Kind, Source
 
 _POD_LOG = re.compile(
     r"(?:^|/)(?:var/log/)?pods/(?P<namespace>[^/_]+)_(?P<pod>[^/_]+)_(?P<uid>[^/_]+)"
-    r"/(?P<container>[^/]+)/(?P<restart>\d{1,9})\.log(?P<rotated>\.\d[0-9-]*)?(?P<gz>\.gz)?$"
+    r"/(?P<container>[^/]+)/(?P<restart>\d{1,9})\.log(?P<rotated>\.\d[0-9-]*)?(?P<gz>\.gz)?\Z"
 )
-_DOCKER_LOG = re.compile(r"(?:^|/)containers/(?P<id>[0-9a-f]{64})/(?P=id)-json\.log(?P<rotated>\.\d+)?(?P<gz>\.gz)?$")
+_DOCKER_LOG = re.compile(r"(?:^|/)containers/(?P<id>[0-9a-f]{64})/(?P=id)-json\.log(?P<rotated>\.\d+)?(?P<gz>\.gz)?\Z")
 
 # Rotations: ".1" (logrotate), "-20261124", "-2026-11-24T03-14-15.926" (lumberjack, which puts it before the ending).
 _STAMP = r"(?:[.-]\d[0-9T.:_-]*)"
-_AFTER = rf"(?P<rotated>{_STAMP})?(?P<gz>\.gz)?$"
-_BETWEEN = r"(?P<rotated>-\d[0-9T.:_-]*)?(?P<ending>\.log|\.jsonl?)(?P<gz>\.gz)?$"
+_AFTER = rf"(?P<rotated>{_STAMP})?(?P<gz>\.gz)?\Z"
+_BETWEEN = r"(?P<rotated>-\d[0-9T.:_-]*)?(?P<ending>\.log|\.jsonl?)(?P<gz>\.gz)?\Z"
+# A name may hold anything but a slash, a newline too: (?s) lets the dot stand for it.
 _NAMES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    (Kind.LEDGER, re.compile(rf"(?P<stem>(?:^|.*/)ledger){_BETWEEN}")),
-    (Kind.ACCESS, re.compile(r"(?P<stem>(?:^|.*/)access)(?P<rotated>-\d+)?(?P<ending>\.jsonl)(?P<gz>\.gz)?$")),
-    (Kind.WATCH, re.compile(rf"(?P<stem>(?:^|.*/)[^/]+\.watch\.jsonl){_AFTER}")),
-    (Kind.AUDITD, re.compile(rf"(?P<stem>(?!.*kube)(?:^|.*/)audit/audit\.log){_AFTER}")),
-    (Kind.FALCO, re.compile(rf"(?P<stem>(?:^|.*/)falco/[^/]*\.(?:jsonl?|log|txt)){_AFTER}")),
-    (Kind.FALCO, re.compile(rf"(?P<stem>(?:^|.*/)falco[^/]*\.(?:jsonl?|log|txt)){_AFTER}")),
-    (Kind.AUDIT, re.compile(rf"(?P<stem>(?:^|.*/)(?:[^/]*-)?audit){_BETWEEN}")),
-    (Kind.AUDIT, re.compile(rf"(?P<stem>(?:^|.*/)(?:[^/]*-)?audit\.log){_AFTER}")),
-    (Kind.FILE, re.compile(r"(?P<stem>.*?[^/])(?P<rotated>\.\d{1,3}|[.-]\d{8}[0-9T:_-]*)?(?P<gz>\.gz)?$")),
+    (Kind.LEDGER, re.compile(rf"(?s)(?P<stem>(?:^|.*/)ledger){_BETWEEN}")),
+    (Kind.ACCESS, re.compile(r"(?s)(?P<stem>(?:^|.*/)access)(?P<rotated>-\d+)?(?P<ending>\.jsonl)(?P<gz>\.gz)?\Z")),
+    (Kind.WATCH, re.compile(rf"(?s)(?P<stem>(?:^|.*/)[^/]+\.watch\.jsonl){_AFTER}")),
+    (Kind.AUDITD, re.compile(rf"(?s)(?P<stem>(?!.*kube)(?:^|.*/)audit/audit\.log){_AFTER}")),
+    (Kind.FALCO, re.compile(rf"(?s)(?P<stem>(?:^|.*/)falco/[^/]*\.(?:jsonl?|log|txt)){_AFTER}")),
+    (Kind.FALCO, re.compile(rf"(?s)(?P<stem>(?:^|.*/)falco[^/]*\.(?:jsonl?|log|txt)){_AFTER}")),
+    (Kind.AUDIT, re.compile(rf"(?s)(?P<stem>(?:^|.*/)(?:[^/]*-)?audit){_BETWEEN}")),
+    (Kind.AUDIT, re.compile(rf"(?s)(?P<stem>(?:^|.*/)(?:[^/]*-)?audit\.log){_AFTER}")),
+    (Kind.FILE, re.compile(r"(?s)(?P<stem>.*?[^/])(?P<rotated>\.\d{1,3}|[.-]\d{8}[0-9T:_-]*)?(?P<gz>\.gz)?\Z")),
 )
 _NUMBERED = (Kind.LEDGER, Kind.ACCESS)
+_WATCH_TYPES = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,19 @@ def recognise(path: str, *, cluster: str, node: str, head: bytes = b"") -> Found
     )  # fmt: skip
 
 
+def readable(path: str) -> str:
+    r"""Return a path as text that can be sent and kept: bytes of a name that are no UTF-8 are written out.
+
+    >>> readable(b"app-\xff.log".decode("utf-8", "surrogateescape"))
+    'app-\\xff.log'
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return path
+
+
 def age_key(rotated: str) -> tuple[int, str]:
     """Return what sorts the rotations of one log from the oldest to the newest.
 
@@ -99,7 +114,7 @@ def age_key(rotated: str) -> tuple[int, str]:
 
 def node_of(path: str) -> tuple[str, str] | None:
     """Split ``<node>/var/log/...`` (or ``var/lib/docker``) into (node, rest); None where it names no node."""
-    match = re.match(r"^(?P<node>[^/]+)/(?P<rest>var/(?:log|lib/docker)/.+)$", path)
+    match = re.match(r"(?s)^(?P<node>[^/]+)/(?P<rest>var/(?:log|lib/docker)/.+)\Z", path)
     if match:
         return match["node"], match["rest"]
     return None
@@ -126,13 +141,7 @@ def _kind_of_object(event: dict[str, object]) -> Kind | None:
         return Kind.AUDIT
     if "rule" in event and "priority" in event and "output" in event:
         return Kind.FALCO
-    if isinstance(event.get("object"), dict) and event.get("type") in {
-        "ADDED",
-        "MODIFIED",
-        "DELETED",
-        "BOOKMARK",
-        "ERROR",
-    }:
+    if isinstance(event.get("object"), dict) and event.get("type") in _WATCH_TYPES:
         return Kind.WATCH
     if "prev" in event and "statement" in event and "boot_nano" in event:
         return Kind.LEDGER

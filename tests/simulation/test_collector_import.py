@@ -282,3 +282,17 @@ async def test_the_command_prints_what_it_read_and_touches_no_state(tmp_path: Pa
     assert (read["source"], read["size"], read["kind"]) == ("audit/prod/cp-1/audit.log", len(AUDIT), "audit")
     assert not (tmp_path / "state").exists()
     assert run("--nonsense").returncode == 2
+
+
+async def test_files_of_odd_names_are_read_like_any_other(desk: Desk) -> None:
+    odd = [b"new\nline.log", b"bad\xff\xfe.log", b"esc\x1b]0;x\x07.log", "足跡.log".encode()]
+    for name in odd:
+        desk.save(os.fsdecode(name), b"from " + name.replace(b"\n", b" ") + b"\n")
+
+    report = await desk.read()
+
+    assert not report.skipped
+    assert json.loads(json.dumps([file.path for file in report.files]))
+    assert sorted(held.content for held in desk.held().values()) == sorted(
+        b"from " + name.replace(b"\n", b" ") + b"\n" for name in odd
+    )

@@ -87,3 +87,15 @@ def test_pipes_and_devices_are_no_logs(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     os.mkfifo(folder / "0.log")
     assert sweep([root(tmp_path)]).candidates == []
+
+
+def test_names_that_are_odd_are_found_and_told_as_text(tmp_path: Path) -> None:
+    odd = [b"new\nline.log", b"bad\xff.log", b"tab\t'\"$`x`.log"]
+    for name in odd:
+        save(tmp_path / os.fsdecode(name))
+
+    found = sweep([root(tmp_path, all_files=True)]).candidates
+
+    assert sorted(os.fsencode(Path(one.os_path).name) for one in found) == sorted(odd)
+    assert sorted(Path(one.path).name for one in found) == sorted(["new\nline.log", "bad\\xff.log", "tab\t'\"$`x`.log"])
+    assert all(str(one.found.source).encode() for one in found)

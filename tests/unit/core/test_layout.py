@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ashiato.core.ids import Kind
-from ashiato.core.layout import age_key, kind_of_content, node_of, recognise
+from ashiato.core.layout import age_key, kind_of_content, node_of, readable, recognise
 
 POD = "pods/shop_web_1234/app"
 
@@ -86,3 +86,26 @@ def test_a_folder_of_nodes_names_the_node() -> None:
     assert node_of("node-1/var/lib/docker/containers/x") == ("node-1", "var/lib/docker/containers/x")
     assert node_of("control-plane/audit.log") is None
     assert node_of("var/log/pods/x") is None
+
+
+@pytest.mark.parametrize(
+    "path", ["var/log/app\nx.log", "a\n", "\n", "var/log/pods/ns_p\nq_u/c\nd/0.log", "falco/\n.log"]
+)
+def test_a_name_may_hold_a_newline(path: str) -> None:
+    found = recognise(path, cluster="c", node="n")
+
+    assert "\n" in str(found.source)
+
+
+def test_a_newline_behind_a_name_is_not_taken_for_its_end() -> None:
+    found = recognise("var/log/pods/ns_p_u/c/0.log\n", cluster="c", node="n")
+
+    assert found.source.kind is Kind.FILE
+
+
+def test_a_name_that_is_no_utf8_is_told_as_text() -> None:
+    assert readable(b"l\xc3\xb6g-\xff.log".decode("utf-8", "surrogateescape")) == "lög-\\xff.log"
+
+
+def test_an_odd_type_beside_an_object_is_no_watch() -> None:
+    assert kind_of_content(b'{"object": {}, "type": []}\n') is None
