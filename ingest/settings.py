@@ -8,7 +8,7 @@ import msgspec
 
 from ashiato.adapters.archive import ArchiveSettings
 from ashiato.adapters.bus import BusSettings
-from ashiato.adapters.opensearch_client import OpenSearchSettings
+from ashiato.adapters.opensearch_settings import OpenSearchSettings
 from ashiato.core.limits import COMMIT_AGE_NS, COMMIT_RAW_BYTES, MIB, PACK_RAW_BYTES_MAX
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from ashiato.adapters.archive import ArchiveSettings
-from ashiato.adapters.opensearch_client import OpenSearchSettings
+from ashiato.adapters.opensearch_settings import OpenSearchSettings
 
 
 class QuerySettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import msgspec
 
 from ashiato.adapters.archive import ArchiveSettings
 from ashiato.adapters.bus import BusSettings
-from ashiato.adapters.opensearch_client import OpenSearchSettings
+from ashiato.adapters.opensearch_settings import OpenSearchSettings
 from ashiato.core.errors import SettingsError
 from ashiato.core.ids import CLASSES
 from retention.policy import DAY_NS, LEDGER_CLASS, Policy, Rule

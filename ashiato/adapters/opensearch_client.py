@@ -13,7 +13,7 @@ import re
 import ssl
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -23,6 +23,7 @@ from opensearchpy.exceptions import ConnectionError as UnreachableError
 from opensearchpy.exceptions import SerializationError, TransportError
 from opensearchpy.serializer import JSONSerializer
 
+from ashiato.adapters.opensearch_settings import OpenSearchSettings
 from ashiato.core.errors import (
     AlreadyExistsError,
     AshiatoError,
@@ -45,19 +46,6 @@ _ERROR_TYPE: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 # The driver logs failed requests with their addresses, and bodies at level debug: our events say the former, and
 # nobody may say the latter.
 logging.getLogger("opensearch").setLevel(logging.CRITICAL)
-
-
-class OpenSearchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where OpenSearch is and as whom it is asked."""
-
-    urls: tuple[str, ...]
-    """``https://host:9200`` of each node to ask; they are asked in turn."""
-    ca_file: str = ""
-    """CA of the servers' certificates; '' trusts the system's. Plain http needs none."""
-    credentials_file: str = ""
-    """JSON ``{"username": ..., "password": ...}``; '' for none."""
-    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 30.0
-    """One request takes no longer."""
 
 
 class _Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

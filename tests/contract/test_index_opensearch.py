@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ashiato.adapters.index_opensearch import OpenSearchIndex
-from ashiato.adapters.opensearch_client import OpenSearchClient, OpenSearchSettings
+from ashiato.adapters.opensearch_client import OpenSearchClient
 from ashiato.adapters.opensearch_keeper import OpenSearchKeeper
+from ashiato.adapters.opensearch_settings import OpenSearchSettings
 from ashiato.adapters.opensearch_writer import OpenSearchWriter
 from tests.contract.index_contract import IndexContract, Sides
 from tests.parts.opensearch import OpenSearchPart

@@ -29,7 +29,7 @@ _SETTINGS: Final = (
     ("retention", "retention/settings.py", "RetentionSettings"),
     ("bus", "ashiato/adapters/bus.py", "BusSettings"),
     ("archive", "ashiato/adapters/archive.py", "ArchiveSettings"),
-    ("opensearch", "ashiato/adapters/opensearch_client.py", "OpenSearchSettings"),
+    ("opensearch", "ashiato/adapters/opensearch_settings.py", "OpenSearchSettings"),
 )
 _SERVICES: Final = ("collector", "ingest", "query", "retention")
 

@@ -22,7 +22,8 @@ from ashiato.adapters import bus as buses
 from ashiato.adapters.archive import ArchiveSettings
 from ashiato.adapters.bus import BusSettings
 from ashiato.adapters.clock import SystemClock
-from ashiato.adapters.opensearch_client import OpenSearchClient, OpenSearchSettings
+from ashiato.adapters.opensearch_client import OpenSearchClient
+from ashiato.adapters.opensearch_settings import OpenSearchSettings
 from ashiato.adapters.opensearch_writer import OpenSearchWriter
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.ids import TOPIC_BULK, TOPIC_PRIORITY

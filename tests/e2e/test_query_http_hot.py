@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ashiato.adapters.opensearch_client import OpenSearchClient, OpenSearchSettings
+from ashiato.adapters.opensearch_client import OpenSearchClient
 from ashiato.adapters.opensearch_keeper import OpenSearchKeeper
+from ashiato.adapters.opensearch_settings import OpenSearchSettings
 from ashiato.adapters.opensearch_writer import OpenSearchWriter
 from tests.e2e.test_query_http import lines, start, stop
 from tests.parts.opensearch import OpenSearchPart

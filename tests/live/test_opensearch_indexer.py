@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from ashiato.adapters.index_opensearch import OpenSearchIndex
-from ashiato.adapters.opensearch_client import OpenSearchClient, OpenSearchSettings
+from ashiato.adapters.opensearch_client import OpenSearchClient
 from ashiato.adapters.opensearch_keeper import OpenSearchKeeper
+from ashiato.adapters.opensearch_settings import OpenSearchSettings
 from ashiato.adapters.opensearch_writer import OpenSearchWriter
 from ashiato.core.errors import TransientError
 from ashiato.core.ids import CLASSES

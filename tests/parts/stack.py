@@ -11,7 +11,7 @@ import msgspec
 
 from ashiato.adapters.archive import ArchiveSettings
 from ashiato.adapters.bus import BusSettings
-from ashiato.adapters.opensearch_client import OpenSearchSettings
+from ashiato.adapters.opensearch_settings import OpenSearchSettings
 from tests.parts import artifacts
 from tests.parts.kafka import KafkaPart
 from tests.parts.opensearch import OpenSearchPart

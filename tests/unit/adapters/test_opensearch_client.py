@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from ashiato.adapters.opensearch_client import OpenSearchClient, OpenSearchSettings, error_type
+from ashiato.adapters.opensearch_client import OpenSearchClient, error_type
+from ashiato.adapters.opensearch_settings import OpenSearchSettings
 from ashiato.core.errors import (
     AlreadyExistsError,
     AshiatoError,

@@ -9,7 +9,8 @@ from typing import Protocol
 import pytest
 
 from ashiato.adapters import opensearch_mapping as mapping
-from ashiato.adapters.opensearch_client import OpenSearchClient, OpenSearchSettings
+from ashiato.adapters.opensearch_client import OpenSearchClient
+from ashiato.adapters.opensearch_settings import OpenSearchSettings
 from ashiato.adapters.opensearch_writer import OpenSearchWriter
 from ashiato.core.errors import OutcomeUnknownError, RefusedError, TransientError
 from ashiato.core.ports import Document, Partition
