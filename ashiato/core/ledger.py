@@ -161,7 +161,7 @@ def decode(line: bytes) -> Line:
     """
     try:
         decoded = _DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RejectedError("not a ledger line") from error
     if decoded.v != LEDGER_VERSION:
         raise RejectedError("ledger line of an unknown version", version=decoded.v)

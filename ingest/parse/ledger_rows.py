@@ -43,5 +43,6 @@ def parse(line: bytes) -> Fields | None:
 
 
 def _time(text: str) -> int | None:
-    value = int(text) if text.isdigit() else None
+    # More digits than int64 has are no time, and int() refuses thousands of them.
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) <= 19 else None
     return value if value is not None and value < 2**63 else None

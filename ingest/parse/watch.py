@@ -68,17 +68,17 @@ def _pod_time(type_: str, pod: dict[str, Any], metadata: dict[str, Any]) -> tupl
         # somewhere in between, and the uncertainty says so.
         grace = metadata.get("deletionGracePeriodSeconds")
         grace_ns = grace * 1_000_000_000 if isinstance(grace, int) and 0 <= grace < 86_400 else 0
-        return deleted[0] - grace_ns, max(deleted[1], grace_ns)
+        return max(deleted[0] - grace_ns, -(2**63)), max(deleted[1], grace_ns)
     created = rfc3339(metadata.get("creationTimestamp"))
     if type_ == "ADDED":
         return created
     status = _dict(pod.get("status"))
     times = [created] + [
         rfc3339(condition.get("lastTransitionTime"))
-        for condition in status.get("conditions") or []
+        for condition in _list(status.get("conditions"))
         if isinstance(condition, dict)
     ]
-    for container in status.get("containerStatuses") or []:
+    for container in _list(status.get("containerStatuses")):
         for state in (_dict(container).get("state"), _dict(container).get("lastState")):
             for phase in _dict(state).values():
                 times += [rfc3339(_dict(phase).get("startedAt")), rfc3339(_dict(phase).get("finishedAt"))]
@@ -111,3 +111,7 @@ def _event(event: _Watch) -> Fields:
 
 def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
