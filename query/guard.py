@@ -154,7 +154,7 @@ def _asked(scope: Scope, body: bytes) -> str:
         try:
             decoded = msgspec.json.decode(body)
             asked |= decoded if isinstance(decoded, Mapping) else {"body": decoded}
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             asked["body"] = f"{len(body)} bytes that are no JSON"
     kept = {name: value for name, value in asked.items() if "token" not in name.lower()}
     return msgspec.json.encode(kept).decode()

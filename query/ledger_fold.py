@@ -5,15 +5,18 @@ Folding is idempotent and does not depend on order, so rows may come from packs,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
 from ashiato.core import ledger
 from ashiato.core.errors import RejectedError
 from ashiato.core.ids import Source
 from ashiato.core.ports import Partition
 from query.spans import Span, Spans, union
+
+_INT64_MAX: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,19 +62,24 @@ class LedgerFold:
     """Size of each closed file."""
     acks: dict[str, Ack] = field(default_factory=dict)
     gaps: set[GapStated] = field(default_factory=set)
-    watermarks: dict[str, int] = field(default_factory=dict)
-    """Of each node's newest beat."""
+    beats: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    """Each node's newest beat: the ledger file, its number there, and the watermark that it states."""
     exclusions: dict[str, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
     """Per node, when it was last told what not to follow, and what."""
     newest_unix_nano: int = 0
     chains: dict[tuple[str, str], list[Span]] = field(default_factory=dict)
     """The numbers of the lines that are held, per (ledger source, ledger file)."""
 
+    @property
+    def watermarks(self) -> Mapping[str, int]:
+        """Of each node's newest beat, which need not be the largest: a clock that ran ahead is put back."""
+        return {attester: watermark for attester, (_, _, watermark) in self.beats.items()}
+
     def take(self, source: str, file_id: str, body: str) -> None:
         """Fold one line in; what is no statement is left out, and its number is missed then."""
         try:
             line = ledger.decode(body.encode())
-            self._statement(line, int(line.time_unix_nano), _attester_of(source))
+            self._statement(line, _int64(line.time_unix_nano), _attester_of(source), file_id)
         except (RejectedError, ValueError):
             # A number that is none. UnicodeError is a ValueError too.
             return
@@ -85,8 +93,8 @@ class LedgerFold:
         for file_id, ack in other.acks.items():
             self._ack(file_id, ack)
         self.gaps |= other.gaps
-        for attester, watermark in other.watermarks.items():
-            self.watermarks[attester] = max(watermark, self.watermarks.get(attester, 0))
+        for attester, beat in other.beats.items():
+            self.beats[attester] = max(beat, self.beats.get(attester, beat))
         for attester, told in other.exclusions.items():
             self.exclusions[attester] = max(told, self.exclusions.get(attester, told))
         self.newest_unix_nano = max(self.newest_unix_nano, other.newest_unix_nano)
@@ -106,7 +114,7 @@ class LedgerFold:
         else:
             numbers.append((n, n + 1))
 
-    def _statement(self, line: ledger.Line, time: int, attester: str) -> None:
+    def _statement(self, line: ledger.Line, time: int, attester: str, file_id: str) -> None:
         """Take a statement in. Raises ValueError, with nothing taken, where a number in it is none."""
         match line.statement:
             case ledger.Born() as born:
@@ -114,19 +122,23 @@ class LedgerFold:
                     source=born.source, attester=attester, restart_count=born.restart_count
                 )
             case ledger.Closed() as closed:
-                self.ends[closed.file_id] = max(int(closed.size), self.ends.get(closed.file_id, 0))
+                self.ends[closed.file_id] = max(_int64(closed.size), self.ends.get(closed.file_id, 0))
             case ledger.Gap() as gap:
                 self.gaps.add(_gap(gap, attester, time))
             case ledger.Config() as config:
                 told = (time, config.exclusions)
                 self.exclusions[attester] = max(told, self.exclusions.get(attester, told))
             case ledger.Beat() as beat:
-                watermark, acks = int(beat.watermark_unix_nano), [(moved.file_id, _ack(moved)) for moved in beat.moved]
+                watermark, acks = (
+                    _int64(beat.watermark_unix_nano),
+                    [(moved.file_id, _ack(moved)) for moved in beat.moved],
+                )
                 # A beat before the first whole sweep has no watermark: it attests nothing yet.
                 if watermark > 0:
-                    self.watermarks[attester] = max(watermark, self.watermarks.get(attester, 0))
-                for file_id, ack in acks:
-                    self._ack(file_id, ack)
+                    newest = (file_id, line.n, watermark)
+                    self.beats[attester] = max(newest, self.beats.get(attester, newest))
+                for acked, ack in acks:
+                    self._ack(acked, ack)
             case _:
                 pass
         self.newest_unix_nano = max(self.newest_unix_nano, time)
@@ -168,7 +180,7 @@ def _attester_of(source: str) -> str:
 
 def _ack(moved: ledger.Acknowledged) -> Ack:
     where = Partition(moved.topic, moved.partition)
-    return Ack(offset=int(moved.offset), where=where, position=int(moved.position))
+    return Ack(offset=_int64(moved.offset), where=where, position=_int64(moved.position))
 
 
 def _gap(gap: ledger.Gap, attester: str, stated_unix_nano: int) -> GapStated:
@@ -187,4 +199,12 @@ def _gap(gap: ledger.Gap, attester: str, stated_unix_nano: int) -> GapStated:
 
 
 def _int(text: str) -> int | None:
-    return int(text) if text else None
+    return _int64(text) if text else None
+
+
+def _int64(text: str) -> int:
+    """Read an offset, position or time. Raises ValueError where it is none, or one that nobody can have."""
+    number = int(text)
+    if not -1 <= number <= _INT64_MAX:
+        raise ValueError("out of range")
+    return number

@@ -105,3 +105,28 @@ def test_a_statement_whose_numbers_are_none_tells_nothing_and_breaks_nothing() -
     assert "five" in odd
     fold = fold_lines([lines()[0], (SOURCE, "L1", odd), lines()[2]])
     assert (fold.watermarks, fold.acks, fold.broken()) == ({}, {}, [SOURCE])
+
+
+def test_the_newest_beat_tells_the_watermark_although_the_clock_was_put_back() -> None:
+    """A clock that ran an hour ahead attested bytes that were written only later."""
+    ahead = (beat(100, 10), beat(3_700, 10), beat(140, 20))
+    fold = fold_lines(lines(ahead))
+    assert fold.watermarks == {"c1/node-1": 140}
+    again = fold_lines(reversed(lines(ahead)))
+    again.take_all(fold_lines(lines(ahead)[:2]))
+    assert again.watermarks == {"c1/node-1": 140}
+
+
+def test_a_number_that_nobody_can_have_tells_nothing() -> None:
+    """One line of a hostile node would otherwise take every answer's coverage beyond what JSON can say."""
+    for statement in (
+        Closed(file_id="F1", source=WEB, size=str(10**30), reason="unlinked"),
+        Gap(source=WEB, reason="truncated", file_id="F1", offset_start="10", offset_end=str(1 << 63)),
+        beat(1 << 64, 10),
+    ):
+        fold = fold_lines(lines((*STATEMENTS[:2], statement)))
+        assert (fold.ends, fold.gaps, fold.watermarks) == ({}, set(), {"c1/node-1": 5})
+
+
+def test_a_line_that_is_nested_without_end_is_no_statement() -> None:
+    assert fold_lines([(SOURCE, "L1", '{"n":' + "[" * 100_000)]).chains == {}
