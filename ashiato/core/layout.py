@@ -38,7 +38,6 @@ _NAMES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
 )
 _NUMBERED = (Kind.LEDGER, Kind.ACCESS)
 _WATCH_TYPES = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")
-_WATCH_TYPES = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
