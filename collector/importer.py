@@ -18,7 +18,7 @@ from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.chunk import ChunkFlags, FileFacts
 from ashiato.core.errors import NotHeldError, TransientError
 from ashiato.core.events import PartUnavailable
-from ashiato.core.ids import TOPICS, FileId, partition_of
+from ashiato.core.ids import TOPICS, FileId, check_name, partition_of
 from ashiato.core.limits import FRAME_CHUNKS_MAX, FRAME_RAW_BYTES_TARGET
 from ashiato.core.ports import BusWriter, Clock, Partition
 from collector.content import Content, Gzipped
@@ -73,9 +73,12 @@ class Importer:
         """Read and send everything; return when the bus keeps all of it.
 
         Raises:
+            SettingsError: the cluster or the node cannot be called so.
             TransientError: the bus was away for longer than two minutes.
 
         """
+        check_name(cluster, "cluster")
+        check_name(node, "node")
         partitions = {topic: await self._partitions(topic) for topic in TOPICS}
         saved = await asyncio.to_thread(find, paths, cluster=cluster, node=node)
         self._progress_due = self._clock.monotonic_nano() + PROGRESS_NS

@@ -26,7 +26,7 @@ from ashiato.core.errors import (
     TransientError,
 )
 from ashiato.core.events import PartUnavailable, ServiceStarted, ServiceStopped
-from ashiato.core.ids import TOPICS, Kind
+from ashiato.core.ids import TOPICS, Kind, check_name
 from ashiato.core.ledger import Config
 from ashiato.core.ports import BusWriter, Clock, Partition
 from collector.beat import Pulse
@@ -47,7 +47,10 @@ UNLINKED_SETTLE_NS = 1_000_000_000
 
 
 class Collector:
-    """One node. ``run`` returns when ``stop`` was set and what is on disk is acknowledged, or the grace is over."""
+    """One node. ``run`` returns when ``stop`` was set and what is on disk is acknowledged, or the grace is over.
+
+    Made for a node or a cluster whose name cannot stand in a source, it raises SettingsError.
+    """
 
     def __init__(
         self,
@@ -63,7 +66,8 @@ class Collector:
         self._clock = clock
         self._telemetry = telemetry
         self._randomness = randomness
-        self._node = settings.node or socket.gethostname()
+        self._node = check_name(settings.node or socket.gethostname(), "node")
+        check_name(settings.cluster, "cluster")
         self._state = Path(settings.state_dir).absolute()
         self._wake: dict[Partition, asyncio.Event] = {}
         self._session = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
-from ashiato.core.errors import RejectedError
+from ashiato.core.errors import RejectedError, SettingsError
 
 FileId = NewType("FileId", str)
 """26 characters of a ULID (birth in ms, then 80 random bits); a fork of one carries ``~1``, ``~2`` ... behind."""
@@ -109,6 +109,18 @@ class Source:
     def retention_class(self) -> str:
         """The class by default; a policy may say otherwise."""
         return CLASS_OF_KIND[self.kind]
+
+
+def check_name(name: str, what: str) -> str:
+    """Return the name of a cluster or a node.
+
+    Raises:
+        SettingsError: it cannot stand in a source, whose parts are divided by slashes.
+
+    """
+    if not name or "/" in name or not name.isprintable():
+        raise SettingsError(f"the {what} cannot be called {name!r}: a name has no slash and no control character")
+    return name
 
 
 def partition_of(source: Source, partitions: int) -> int:
