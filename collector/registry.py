@@ -58,7 +58,6 @@ class Registry:
         self._randomness = randomness
         self._resent = resent
         """The first sweep of a collector that lost its bookmark is under way (C5)."""
-        self._last_id = FileId("")
         self._by_identity: dict[Identity, Followed] = {}
         self._unreadable: set[str] = set()
         """Paths that are named in the ledger as unreadable."""
@@ -69,6 +68,8 @@ class Registry:
         self._settled: dict[Identity, tuple[int, int]] = {}
         self._gzipped_left = GZIPPED_OPEN_MAX
         self._take_from_ledger()
+        self._last_id = FileId(max(bookmark.contents.files, default=""))
+        """Before the first birth, the newest that is remembered: the clock may have been put back since."""
         for file_id, file in bookmark.contents.files.items():
             if file.done:
                 self._done[file.known.device, file.known.inode] = file_id

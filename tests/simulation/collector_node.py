@@ -68,6 +68,16 @@ def chunks_of(broker: MemoryBroker) -> list[Chunk]:
     return [chunk for logs in broker.topics.values() for log in logs for v in log.values for chunk in frame.decode(v)]
 
 
+@dataclass(slots=True)
+class LateClock(SystemClock):
+    """A wall clock that was put back."""
+
+    behind_ns: int = 0
+
+    def now_unix_nano(self) -> int:
+        return time.time_ns() - self.behind_ns
+
+
 class FlakyWriter(MemoryWriter):
     """A bus that is away as long as ``away`` is set, forbids where it is told to, and may keep a frame in silence."""
 
@@ -106,6 +116,7 @@ class Node:
     settings: Mapping[str, Any] = field(default_factory=dict)
     telemetry: Telemetry | None = None
     bulk_partitions: int = 3
+    clock: LateClock = field(default_factory=LateClock)
 
     @property
     def logs(self) -> Path:
@@ -133,7 +144,7 @@ class Node:
         self.telemetry = Telemetry("collector", stream=self.log)
         collector = Collector(
             CollectorSettings(bus=BusSettings(path="unused"), state_dir=str(self.state), **told),
-            writer=writer or MemoryWriter(self.broker), clock=SystemClock(), telemetry=self.telemetry,
+            writer=writer or MemoryWriter(self.broker), clock=self.clock, telemetry=self.telemetry,
         )  # fmt: skip
         stop = asyncio.Event()
         task = asyncio.create_task(collector.run(stop))

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from ashiato.adapters.bus_memory import MemoryWriter
+from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.chunk import ChunkFlags
 from ashiato.core.errors import SettingsError, TransientError
 from ashiato.core.ledger import Beat, Born, Closed, Config, Gap
 from collector.beat import MOVED_MAX
+from collector.importer import Importer
 from tests.simulation.collector_node import FlakyWriter, Node, until
 
 
@@ -221,3 +224,27 @@ async def test_births_go_on_while_the_bus_is_away_at_the_start(node: Node) -> No
         log.unlink()  # too late to hurt
         writer.away = False
         await until(lambda: node.contents() == [lines(0, 10)])
+
+
+@pytest.mark.parametrize("name", ["arn:aws:eks:eu-west-1:1:cluster/prod", "", "a\nb"])
+async def test_a_cluster_that_cannot_stand_in_a_source_is_refused_at_once(node: Node, name: str) -> None:
+    """No frame of it could be read by anybody: all of its lines would arrive as damage."""
+    with pytest.raises(SettingsError, match="cluster cannot be called"):
+        async with node.collector(cluster=name):
+            pass
+    importer = Importer(MemoryWriter(node.broker), clock=node.clock, telemetry=Telemetry("collector", stream=node.log))
+    with pytest.raises(SettingsError, match="cluster cannot be called"):
+        await importer.run([node.root], cluster=name, node="n1")
+
+
+async def test_file_order_is_birth_order_although_the_clock_was_put_back_between_two_starts(node: Node) -> None:
+    """The ledger's own files are told apart by it: a chain in the wrong order looks broken."""
+    node.write(node.pod_log(), lines(0, 10))
+    async with node.collector():
+        await until(lambda: len(node.contents()) == 1)
+    first = max(birth.file_id for birth in node.stated(Born))
+    node.write(node.pod_log(pod="second"), lines(50, 5))
+    node.clock.behind_ns = 3_600_000_000_000
+    async with node.collector():
+        await until(lambda: len(node.contents()) == 2)
+    assert max(birth.file_id for birth in node.stated(Born) if "second" in birth.path) > first
