@@ -91,18 +91,7 @@ def settings_document(data: DataFolder, options: Options) -> Mapping[str, Mappin
             "cluster": options.cluster,
             "access_dir": str(data.access),
             "all_files": options.all_files,
-            "exclude": [
-                str(folder)
-                for folder in (
-                    data.bus_path.parent,
-                    data.archive,
-                    data.tail,
-                    data.collector_state,
-                    data.access,
-                    data.scratch,
-                    data.run,
-                )
-            ],
+            "exclude": _ours_below(data, options.roots),
             "beat_interval_s": options.beat_interval_s,
             "idle_beat_interval_s": _IDLE_BEAT_S,
             "sweep_interval_s": options.sweep_interval_s,
@@ -145,6 +134,7 @@ class Standalone:
         self._children: dict[str, _Child] = {}
         self._lock: IO[bytes] | None = None
         self._tending: asyncio.Task[None] | None = None
+        self._starting = True
         self._stopping = False
 
     async def start(self) -> Address:
@@ -167,6 +157,7 @@ class Standalone:
         for service in SERVICES:
             await self._ready(service)
         url = await self._answers()
+        self._starting = False
         self._tending = asyncio.create_task(self._tend_logs())
         return Address(url=url, token=token)
 
@@ -248,11 +239,16 @@ class Standalone:
         code = await child.process.wait()
         if self._stopping:
             return
+        log = self._log_file(child.service)
+        if code == 2 and self._starting:
+            return  # it refuses its settings: whoever waits for its start says so
         lived_s = asyncio.get_running_loop().time() - started
         restarts = child.restarts + 1 if lived_s < 60 else 1
         wait_s = min(0.25 * 2 ** (restarts - 1), _BACKOFF_S_MAX)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        log = self._log_file(child.service)
+        if code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        else:
+            how = f"ended with exit code {code} ({self._last_words(child)})"
         self._say(f"{child.service} {how}: started again in {wait_s:g} s, nothing is lost (its log: {log})")
         await asyncio.sleep(wait_s)
         if not self._stopping:
@@ -306,6 +302,14 @@ class Standalone:
             log.seek(child.log_offset)
             words = log.read().decode("utf-8", "replace").strip().splitlines()
         return words[-1] if words else "it says nothing"
+
+
+def _ours_below(data: DataFolder, roots: tuple[str, ...]) -> list[str]:
+    """Return our own folders that lie where logs are looked for: what we write must not be read as somebody's."""
+    ours = (
+        data.bus_path.parent, data.archive, data.tail, data.collector_state, data.access, data.scratch, data.run,
+    )  # fmt: skip
+    return [str(folder) for folder in ours if not roots or any(folder.is_relative_to(root) for root in roots)]
 
 
 def toml(tables: Mapping[str, Mapping[str, object]]) -> str:

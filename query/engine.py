@@ -182,7 +182,9 @@ class Engine:
         window = Window(start_unix_nano=query.time_start_unix_nano, end_unix_nano=query.time_end_unix_nano)
         intervals, watermark = assess(facts, window)
         findings = [*asked.known.findings, *asked.findings]
-        findings += [f"node {node} was told not to follow {folder}" for node, folder in facts.exclusions]
+        for node in dict.fromkeys(node for node, _ in facts.exclusions):
+            folders = ", ".join(folder for of_node, folder in facts.exclusions if of_node == node)
+            findings.append(f"node {node} was told not to follow {folders}")
         if not await self._is_locked():
             findings.append("the archive is a folder: nothing there refuses deletion")
         if asked.cut:

@@ -1,6 +1,7 @@
 """The command line: what a person types first.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. Answers go to stdout, everything said about them to stderr.
+Exit codes: 0 done, 1 failed, 2 wrong usage. Answers go to stdout, everything said about them to stderr. What a
+command needs is loaded when it runs: who asks for help waits for none of it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import typer
 
 from ashiato import __version__
 from ashiato.cli import ask, demo, importing, up
-from ashiato.core.errors import AshiatoError, SettingsError
+from ashiato.cli.voice import say
+from ashiato.core.errors import AshiatoError, RejectedError, SettingsError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,7 +50,7 @@ def main() -> None:
     """Run the command that was typed."""
     try:
         app()
-    except SettingsError as error:
+    except (SettingsError, RejectedError) as error:
         _fail(str(error), 2)
     except AshiatoError as error:
         _fail(str(error), 1)
@@ -61,5 +63,5 @@ def main() -> None:
 
 
 def _fail(sentence: str, code: int) -> None:
-    print(f"ashiato: {sentence}", file=sys.stderr)  # noqa: T201 - the last word
+    say(sentence)
     sys.exit(code)

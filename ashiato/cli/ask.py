@@ -7,18 +7,19 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
 from ashiato.adapters.clock import SystemClock
 from ashiato.adapters.data_folder import DataFolder
-from ashiato.cli.places import ArchivePlace, Place, ServerPlace, read_token
-from ashiato.cli.show import coverage_sentences, print_records, safe
 from ashiato.cli.times import moment_ns, span_ns
 from ashiato.cli.up import DATA_DEFAULT
+from ashiato.cli.voice import safe
 from ashiato.core.errors import SettingsError
-from query.engine import LogsRequest
+
+if TYPE_CHECKING:
+    from ashiato.cli.places import Place
 
 T = TypeVar("T")
 
@@ -108,6 +109,9 @@ def logs(
     archive: Archive = "",
 ) -> None:
     """Print what `kubectl logs` would have printed, byte for byte, of a pod that is gone."""
+    from ashiato.cli.show import coverage_sentences  # noqa: PLC0415 - see the package
+    from query.engine import LogsRequest  # noqa: PLC0415 - the same
+
     begin, _ = _window(since, "", "")
 
     async def ask(place: Place) -> tuple[bytes, Mapping[str, Any]]:
@@ -129,6 +133,8 @@ def logs(
 
 def _place(data: Path | None, url: str, token_file: Path | None, ca_file: str, archive: str) -> Callable[[], Place]:
     """Return what opens the one place that was named."""
+    from ashiato.cli.places import ArchivePlace, ServerPlace, read_token  # noqa: PLC0415 - see the package
+
     if sum(map(bool, (data, url, archive))) > 1:
         raise SettingsError("name one place: --data, --url or --archive")
     if url:
@@ -162,7 +168,10 @@ def _window(since: str, start: str, end: str) -> tuple[int | None, int | None]:
     if since and start:
         raise SettingsError("name --since or --start, not both")
     begin = now - span_ns(since) if since else moment_ns(start, now_unix_nano=now) if start else None
-    return begin, moment_ns(end, now_unix_nano=now) if end else None
+    until = moment_ns(end, now_unix_nano=now) if end else None
+    if begin is not None and until is not None and begin >= until:
+        raise SettingsError("the time that is asked for ends before it begins: look at --start (or --since) and --end")
+    return begin, until
 
 
 def _print(lines: Sequence[bytes], *, json_lines: bool, fold: bool, turn: bool = False) -> None:
@@ -170,6 +179,8 @@ def _print(lines: Sequence[bytes], *, json_lines: bool, fold: bool, turn: bool =
         sys.stdout.buffer.writelines(line + b"\n" for line in lines)
         sys.stdout.flush()
         return
+    from ashiato.cli.show import print_records  # noqa: PLC0415 - see the package
+
     records = [json.loads(line) for line in lines[:-1]]
     coverage = json.loads(lines[-1])["coverage"]
     print_records(records[::-1] if turn else records, coverage, out=sys.stdout, fold=fold)

@@ -9,20 +9,20 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from ashiato.adapters.clock import SystemClock
 from ashiato.adapters.data_folder import DataFolder
-from ashiato.cli.places import Place, ServerPlace
-from ashiato.cli.show import Document, print_records
-from ashiato.cli.up import say
+from ashiato.cli.voice import say
 from ashiato.core.errors import AshiatoError, SettingsError, TransientError
-from ashiato.demo.replay import Script, replay, script
 from ashiato.standalone import Options, Standalone
+
+if TYPE_CHECKING:
+    from ashiato.cli.places import Place
+    from ashiato.cli.show import Document
+    from ashiato.demo.replay import Script
 
 _MARKER: Final = ".ashiato-demo"
 _SETTLED_S: Final = 30.0
@@ -45,6 +45,9 @@ def demo(
 
 
 async def _demo(data: DataFolder, *, speed: float, json_lines: bool, show_all: bool) -> bool:
+    from ashiato.cli.places import ServerPlace  # noqa: PLC0415 - see the package
+    from ashiato.demo.replay import replay, script  # noqa: PLC0415 - the same
+
     nodes = data.root / "nodes"
     nodes.mkdir()
     options = Options(
@@ -102,6 +105,8 @@ def _print(
         for line in (*documents, {"coverage": coverage}):
             sys.stdout.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
         return
+    from ashiato.cli.show import print_records  # noqa: PLC0415 - see the package
+
     title = f"timeline of pod {incident.deleted_pod}, which no longer exists"
     print_records(documents, coverage, out=sys.stdout, fold=not show_all, title=title)
 
@@ -118,6 +123,9 @@ def _gone(incident: Script, nodes: Path) -> str:
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[float], None]]:
     """Yield what is told how far a long step is: a bar on a terminal, a few lines elsewhere."""
+    from rich.console import Console  # noqa: PLC0415 - see the package
+    from rich.progress import Progress  # noqa: PLC0415 - the same
+
     console = Console(stderr=True)
     if console.is_terminal:
         with Progress(console=console, transient=True) as bar:

@@ -11,9 +11,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import httpx
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ashiato.adapters.archive import parse_address
 from ashiato.core.errors import AshiatoError, RefusedError, RejectedError, SettingsError, TransientError
@@ -22,6 +20,9 @@ from ashiato.core.query_text import parse
 from query.answer import Answer, to_ndjson
 from query.engine import LogsRequest, TimelineRequest, open_engine
 from query.settings import QuerySettings
+
+if TYPE_CHECKING:
+    import httpx
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,10 @@ class ServerPlace:
 
     def __init__(self, *, url: str, token: str, ca_file: str = "") -> None:
         """Ask at ``url``; ``ca_file`` is the CA of its certificate, '' trusts the system's. Raises SettingsError."""
+        import httpx  # noqa: PLC0415 - only who asks a service needs it
+
+        if not url.startswith(("http://", "https://")):
+            raise SettingsError(f"not the address of a query service: {url}; write http://HOST:PORT")
         self._client = httpx.AsyncClient(
             verify=_tls(ca_file),
             base_url=url.rstrip("/"),
@@ -95,6 +100,8 @@ class ServerPlace:
         await self._client.aclose()
 
     async def _get(self, path: str, told: Mapping[str, object]) -> httpx.Response:
+        import httpx  # noqa: PLC0415 - only who asks a service needs it
+
         wanted = {name: _text(value) for name, value in told.items() if value not in (None, "", False)}
         try:
             answer = await self._client.get(path, params=wanted)
@@ -180,10 +187,15 @@ def read_token(file: Path) -> str:
     """Return the token that a file holds.
 
     Raises:
-        SettingsError: it cannot be read.
+        SettingsError: it cannot be read, or is something else.
 
     """
     try:
-        return file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read the token file {file}: {type(error).__name__}") from error
+        token = file.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise SettingsError(f"cannot read the token file {file}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        token = ""
+    if not (token.isprintable() and token) or " " in token:
+        raise SettingsError(f"{file} is no token file: it holds one word of ASCII")
+    return token

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ashiato.cli.times import written
+from ashiato.cli.voice import safe
 from ashiato.core.timeline import TOLD_BY_FIELD
 
 Document = Mapping[str, Any]
@@ -23,9 +23,10 @@ _STYLES: Final = {
     "output": "", "exec": "bold red", "audit": "yellow", "alert": "bold magenta", "lifecycle": "cyan",
     "event": "blue", "gap": "bold white on red",
 }  # fmt: skip
-_UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _FOLD_FROM: Final = 4
 """A run of this many plain output lines is folded to its first and its last."""
+_INTERVALS_SHOWN_MAX: Final = 20
+_READS: Final = ("get", "list", "watch")
 _LOUD: Final = 13
 """Severity (OpenTelemetry) from which an output line is never folded: WARN."""
 
@@ -38,13 +39,6 @@ class Entry:
     kind: str
     where: str
     what: str
-
-
-def safe(text: str) -> str:
-    """Return text that no terminal obeys: control and direction characters are written out."""
-    return _UNSAFE.sub(
-        lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}", text
-    )
 
 
 def entry(document: Document) -> Entry:
@@ -60,15 +54,17 @@ def entry(document: Document) -> Entry:
 
 
 def folded(entries: Sequence[Document]) -> Iterator[Document | int]:
-    """Yield records, and in place of the middle of a run of plain output the number of lines left out.
+    """Yield records, and in place of the middle of a run of plain entries the number of those left out.
 
-    Of an audit event's stages only the one that tells it is shown.
+    Plain are lines of output, and a read that succeeded as it did before. Of an audit event's stages only the one
+    that tells it is shown.
     """
     run: list[Document] = []
+    told: set[str] = set()
     for document in entries:
         if TOLD_BY_FIELD in document:
             continue
-        if _is_plain(document):
+        if _is_plain(document) or _is_told_again(document, told):
             run.append(document)
             continue
         yield from _folded_run(run)
@@ -97,13 +93,14 @@ def coverage_sentences(coverage: Mapping[str, Any]) -> Iterator[str]:
     sources = {str(interval["source"]) for interval in intervals if interval["seen"] == "searched"}
     watermark = coverage.get("watermark_unix_nano")
     upto = f" up to {written(int(watermark))} UTC" if watermark is not None else ""
-    if coverage.get("complete"):
-        yield f"coverage: complete{upto}; {len(sources)} sources searched in {_legs(coverage)}"
-    else:
-        yield f"coverage: NOT complete{upto}; {len(sources)} sources searched in {_legs(coverage)}"
-    for interval in intervals:
-        if interval["seen"] != "searched":
-            yield f"  {_interval(interval)}"
+    state = "complete" if coverage.get("complete") else "NOT complete"
+    count = f"{len(sources):,} source{'' if len(sources) == 1 else 's'}"
+    yield f"coverage: {state}{upto}; {count} searched in {_legs(coverage)}"
+    missing = [interval for interval in intervals if interval["seen"] != "searched"]
+    for interval in missing[:_INTERVALS_SHOWN_MAX]:
+        yield f"  {_interval(interval)}"
+    if len(missing) > _INTERVALS_SHOWN_MAX:
+        yield f"  and {len(missing) - _INTERVALS_SHOWN_MAX:,} more that were not searched (--json names all)"
     for finding in coverage.get("findings", ()):
         yield f"  note: {finding}"
 
@@ -131,7 +128,7 @@ def _table(lines: Iterator[Document | int], title: str) -> Table:
     table.add_column("what", ratio=1, overflow="fold")
     for line in lines:
         if isinstance(line, int):
-            table.add_row("", "", "", Text(f"... {line} more lines of output (--all shows them)", style="dim"))
+            table.add_row("", "", "", Text(_left_out(line), style="dim"))
             continue
         shown = entry(line)
         style = _STYLES.get(shown.kind, "")
@@ -141,9 +138,30 @@ def _table(lines: Iterator[Document | int], title: str) -> Table:
 
 def _plain(line: Document | int) -> str:
     if isinstance(line, int):
-        return f"... {line} more lines of output (--all shows them)"
+        return _left_out(line)
     shown = entry(line)
     return f"{shown.time}  {shown.kind:<9}  {shown.where}  {shown.what}"
+
+
+def _left_out(count: int) -> str:
+    return f"... {count:,} more lines like these (--all shows them)"
+
+
+def _is_told_again(document: Document, told: set[str]) -> bool:
+    """Tell whether this is a read that succeeded just as one that was told before; who reads secrets is always told."""
+    status = document.get("http.response.status_code")
+    if (
+        _kind_of(document) != "audit"
+        or document.get("event.action") not in _READS
+        or document.get("ashiato.object.resource") == "secrets"
+        or not (isinstance(status, int) and 200 <= status < 300)
+    ):
+        return False
+    sentence = _audit(document)
+    if sentence in told:
+        return True
+    told.add(sentence)
+    return False
 
 
 def _is_plain(document: Document) -> bool:

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from ashiato.adapters.data_folder import DataFolder
+from ashiato.cli.voice import say
 from ashiato.core.errors import SettingsError
 from ashiato.standalone import GIB, Options, Standalone, remedy
 
@@ -24,18 +25,15 @@ DataOption = Annotated[Path, typer.Option("--data", help="The data folder; it is
 _DEFAULT_ROOTS: Final = ("/var/log/pods", "/var/lib/docker/containers")
 
 
-def say(sentence: str) -> None:
-    """Tell a person what happens, on stderr: stdout belongs to answers."""
-    print(f"ashiato: {sentence}", file=sys.stderr, flush=True)  # noqa: T201 - the voice of the command
-
-
 def up(
     logs: Annotated[
         list[Path] | None,
         typer.Argument(help="Folders to follow instead of /var/log/pods and docker's.", show_default=False),
     ] = None,
     data: DataOption = DATA_DEFAULT,
-    port: Annotated[int, typer.Option(help="Port of the query service on loopback; 0 takes a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port of the query service on loopback; 0 takes a free one.")
+    ] = 0,
     disk_budget: Annotated[
         str, typer.Option(help="What the data folder may hold; the oldest goes first, after its minimum.")
     ] = "10G",

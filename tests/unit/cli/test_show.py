@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from ashiato.cli.show import coverage_sentences, entry, folded, print_records, safe
+from ashiato.cli.show import coverage_sentences, entry, folded, print_records
+from ashiato.cli.voice import safe
 
 
 def output(number: int, **more: Any) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def test_an_incomplete_answer_names_what_is_missing() -> None:
 
     sentences = list(coverage_sentences(coverage))
 
-    assert sentences[0].startswith("coverage: NOT complete up to 2026-11-21 21:11:21.000 UTC; 1 sources")
+    assert sentences[0].startswith("coverage: NOT complete up to 2026-11-21 21:11:21.000 UTC; 1 source searched")
     assert "gap (truncated), 12 bytes: container/c/n/shop/web/u/app" in sentences[1]
     assert "nothing locks this archive" in sentences[2]
 
@@ -82,3 +83,46 @@ def test_off_a_terminal_each_record_is_one_plain_line() -> None:
     lines = out.getvalue().splitlines()
     assert lines[0] == "1970-01-01 00:00:01.000  output     shop/web/app  line 1"
     assert lines[-1].startswith("coverage: complete")
+
+
+def read(number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "ashiato.timeline.kind": "audit", "time_unix_nano": str(number * 10**9), "user.name": "system:sa",
+        "event.action": "get", "ashiato.object.resource": "configmaps", "ashiato.object.name": "settings",
+        "http.response.status_code": 200, **more,
+    }  # fmt: skip
+
+
+def test_a_read_that_is_repeated_is_folded_and_counted() -> None:
+    documents = [read(n) for n in range(30)]
+
+    assert list(folded(documents)) == [documents[0], documents[1], 27, documents[29]]
+
+
+def test_a_refused_read_a_write_and_a_read_of_secrets_are_always_told() -> None:
+    refused = [read(n, **{"http.response.status_code": 403}) for n in range(9)]
+    written = [read(n, **{"event.action": "patch"}) for n in range(9)]
+    secret = [read(n, **{"ashiato.object.resource": "secrets"}) for n in range(9)]
+
+    assert list(folded([*refused, *written, *secret])) == [*refused, *written, *secret]
+
+
+def test_a_line_break_in_a_name_forges_no_line() -> None:
+    shown = entry(output(1, **{"k8s.pod.name": "web\n1970-01-01 00:00:02.000  alert  forged", "body": "a\nb\r"}))
+
+    assert "\n" not in shown.where
+    assert shown.what == "a\\nb\\x0d"
+
+
+def test_what_is_no_character_is_written_out() -> None:
+    assert safe("\udcff") == "\\udcff"
+
+
+def test_an_answer_that_lacks_much_says_how_much_and_names_some() -> None:
+    interval = {"source": "container/c/n/shop/web/u/app", "seen": "pending", "reason": "no_beat"}
+    coverage = {"complete": False, "legs": ["archive"], "intervals": [interval] * 1000}
+
+    sentences = list(coverage_sentences(coverage))
+
+    assert len(sentences) == 22
+    assert "980 more" in sentences[-1]
