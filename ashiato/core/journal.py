@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
+import msgspec
+
 from ashiato.core.commit import (
     ACT_KINDS,
     JOURNAL_VERSION,
@@ -107,13 +109,17 @@ class JournalState:
         """
         self.verify(commit)
         self.positions.update({txn.where: txn for txn in commit.txns})
-        self.packs.update({pack.path: pack for pack in commit.adds})
+        # A commit is not older than those before it, whatever an archiver's clock said: retention counts from here.
+        time = max(commit.time_unix_nano, self.last_time_unix_nano)
+        self.packs.update(
+            {pack.path: msgspec.structs.replace(pack, commit_time_unix_nano=time) for pack in commit.adds}
+        )
         for removed in commit.removes:
             self.packs.pop(removed.path, None)
             self.removed.setdefault(removed.path, (removed, commit.n))
         self.condemned.update((item.bucket, item.path, item.version_id) for item in commit.condemned)
         self.next_n = commit.n + 1
-        self.last_time_unix_nano = max(self.last_time_unix_nano, commit.time_unix_nano)
+        self.last_time_unix_nano = time
 
     def verify(self, commit: Commit) -> None:
         """Refuse a commit that cannot stand behind those that are folded in. Done before writing and after reading.

@@ -17,7 +17,7 @@ from ashiato.core.invariants import R2, InvariantError
 from ashiato.core.ports import ObjectRef
 from ingest.held import HeldPacks, held_or_none
 from retention.policy import DAY_NS, Policy, Rule
-from tests.unit.retention.house import POLICY, House
+from tests.unit.retention.house import NOON, POLICY, House
 
 
 @pytest.fixture
@@ -377,3 +377,16 @@ async def test_within_the_budget_nothing_is_read_or_removed(house: House) -> Non
 
     assert swept.packs_removed == 0
     assert len(house.state().packs) == 1
+
+
+async def test_a_pack_of_an_archiver_whose_clock_stood_in_the_past_is_kept_as_long_as_any(house: House) -> None:
+    """Its reading time was capped at a commit time of 1970: the pack was over on the day that it was made."""
+    await house.packed("before")
+    house.clock.unix_nano = 0
+    late = await house.packed("late", observed_ns=NOON)
+    house.clock.unix_nano = NOON + 10 * DAY_NS - 1
+
+    assert house.sweep().expire().packs_removed == 0
+    house.clock.unix_nano += 1
+    assert house.sweep().expire().packs_removed == 2
+    assert late.path in house.state().removed
