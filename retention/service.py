@@ -12,19 +12,25 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from ashiato import __version__
 from ashiato.adapters import bus as buses
 from ashiato.adapters.archive import open_governor
+from ashiato.adapters.archive_directory import DirectoryGovernor
 from ashiato.adapters.journal import JournalWriter
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.events import ServiceStarted, ServiceStopped
 from ashiato.core.ports import ArchiveGovernor, BusKeeper, BusReader, Clock, IndexKeeper
 from retention.freeing import Freeing
+from retention.policy import DAY_NS
 from retention.prepare import Prepare, topics_of
 from retention.schedule import Job, Schedule
 from retention.settings import RetentionSettings, policy_of
 from retention.sweep import Sweep
+
+UNFINISHED_NS: Final = DAY_NS
+"""No writer is at one object for so long."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,8 +119,11 @@ class Retention:
         await self._freeing.free(await self._journal.refresh_async())
 
     async def expire(self) -> None:
-        """Remove and delete packs whose time is over."""
+        """Remove and delete packs whose time is over, and what killed writers left in a folder."""
         await asyncio.to_thread(self._sweep.expire)
+        if isinstance(self._archive, DirectoryGovernor):
+            before = self.clock.now_unix_nano() - UNFINISHED_NS
+            await asyncio.to_thread(self._archive.clean_unfinished, older_than_unix_nano=before)
 
     async def keep_budget(self) -> None:
         """Make room where archive and bus take more of the disk than they may."""

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
@@ -169,7 +169,8 @@ class DirectoryGovernor(DirectoryWriter):
     def delete(self, ref: ObjectRef) -> None:
         """Delete the object; one that is gone already is success. Folders that become empty go with it."""
         where = self._where(ref.bucket, ref.path)
-        where.unlink(missing_ok=True)
+        with _write_errors(ref.bucket, ref.path):
+            where.unlink(missing_ok=True)
         folder, top = where.parent, self.root / ref.bucket
         while folder != top:
             try:
@@ -183,9 +184,10 @@ class DirectoryGovernor(DirectoryWriter):
         count = 0
         for bucket in _BUCKETS:
             for path in (self.root / bucket).rglob(f"{files.TEMPORARY_PREFIX}*"):
-                if path.stat().st_mtime_ns < older_than_unix_nano:
-                    path.unlink(missing_ok=True)
-                    count += 1
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime_ns < older_than_unix_nano:
+                        path.unlink()
+                        count += 1
         return count
 
 
@@ -199,6 +201,16 @@ def _read_errors(bucket: Bucket, path: str) -> Iterator[None]:
         raise RefusedError("this user may not read the object", bucket=bucket, path=path) from error
     except OSError as error:
         raise TransientError(f"cannot read: {error.strerror}", bucket=bucket, path=path) from error
+
+
+@contextmanager
+def _write_errors(bucket: Bucket, path: str) -> Iterator[None]:
+    try:
+        yield
+    except (PermissionError, IsADirectoryError) as error:
+        raise RefusedError("this user may not delete the object", bucket=bucket, path=path) from error
+    except OSError as error:
+        raise TransientError(f"cannot delete: {error.strerror}", bucket=bucket, path=path) from error
 
 
 def _ref(bucket: Bucket, path: str, sha256: str, size: int) -> ObjectRef:

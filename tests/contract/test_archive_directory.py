@@ -10,8 +10,15 @@ import pytest
 
 from ashiato.adapters.archive import ArchiveSettings, open_governor, parse_address
 from ashiato.adapters.archive_directory import DirectoryGovernor
-from ashiato.core.errors import AlreadyExistsError, EvidenceError, NotHeldError, RejectedError, SettingsError
-from ashiato.core.ports import ArchiveGovernor
+from ashiato.core.errors import (
+    AlreadyExistsError,
+    EvidenceError,
+    NotHeldError,
+    RefusedError,
+    RejectedError,
+    SettingsError,
+)
+from ashiato.core.ports import ArchiveGovernor, ObjectRef
 from tests.contract.archive_contract import RACES, WRITERS, ArchiveContract, Rival
 
 RACER = """
@@ -99,6 +106,14 @@ class TestDirectoryArchive(ArchiveContract):
 
         with pytest.raises(NotHeldError):
             archive.get("evidence", "a")
+
+    def test_what_cannot_be_deleted_is_refused_and_no_bug_of_ours(self, archive: ArchiveGovernor) -> None:
+        archive.put("evidence", "a/b", b"bytes")
+
+        with pytest.raises(RefusedError):
+            archive.delete(ObjectRef(bucket="evidence", path="a", version_id="v", size=0))
+
+        assert archive.get("evidence", "a/b")[0] == b"bytes"
 
     def test_a_link_out_of_the_archive_is_not_followed(self, archive: ArchiveGovernor, tmp_path: Path) -> None:
         (tmp_path / "outside").mkdir()

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from ashiato.adapters import files
 from ashiato.adapters.clock import SystemClock
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.ids import TOPIC_BULK
 from ashiato.core.ports import Partition
 from retention.policy import DAY_NS
-from retention.service import Retention, disk_bytes
+from retention.service import UNFINISHED_NS, Retention, disk_bytes
 from tests.unit.retention.house import House
 
 DEADLINE_S = 30
@@ -166,5 +167,25 @@ async def test_the_budget_is_a_job_only_where_there_is_one(tmp_path: Path, budge
     )
 
     assert ("budget" in [job.name for job in retention.jobs()]) is bool(budget)
+    await retention.close()
+    await house.close()
+
+
+async def test_what_a_killed_writer_left_in_the_folder_goes_once_nobody_can_be_at_it(tmp_path: Path) -> None:
+    house = House(tmp_path, bus="sqlite")
+    await house.prepare()
+    await house.packed("one")
+    now = house.clock.now_unix_nano()
+    old, new = (
+        tmp_path / "archive" / "evidence" / f"{files.TEMPORARY_PREFIX}{name}" for name in ("0011223344556677", "8899")
+    )
+    for left, age_ns in ((old, UNFINISHED_NS + 1), (new, UNFINISHED_NS)):
+        left.write_bytes(b"half a pack")
+        os.utime(left, ns=(now - age_ns, now - age_ns))
+    retention = Retention(settings=house.settings(), clock=house.clock, telemetry=house.telemetry)
+
+    await retention.expire()
+
+    assert (old.exists(), new.exists()) == (False, True)
     await retention.close()
     await house.close()
