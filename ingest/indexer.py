@@ -9,14 +9,14 @@ everything below it can be searched (I4). Forks, damaged records, and whatever t
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import pyarrow as pa
 
-from ashiato.adapters.index_documents import document_of
 from ashiato.adapters.journal import Journal
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core import frame
@@ -25,15 +25,7 @@ from ashiato.core.events import PartUnavailable
 from ashiato.core.ids import TOPICS
 from ashiato.core.journal import AddedPack
 from ashiato.core.limits import MIB
-from ashiato.core.ports import (
-    ArchiveReader,
-    BusReader,
-    BusRecord,
-    Clock,
-    Document,
-    IndexWriter,
-    Partition,
-)  # fmt: skip
+from ashiato.core.ports import ArchiveReader, BusReader, BusRecord, Clock, IndexOutcome, IndexWriter, Partition
 from ingest.admission import chunks_of
 from ingest.contracts import LineState, Piece
 from ingest.held import HeldPacks, held_or_none
@@ -49,10 +41,12 @@ FOLLOWED: Final = Partition("journal", 0)
 """Published beside the bus's partitions: the next commit whose packs are to be looked through for forks."""
 
 POLL_BYTES: Final = 2 * MIB
-"""Compressed bytes taken from the bus at once; their rows are written before more is read."""
+"""Compressed bytes taken from the bus at once."""
 SLICE_ROWS: Final = 4096
 SLICE_BYTES: Final = 8 * MIB
-"""Rows, and their bytes, that stand as documents in memory at once."""
+"""Rows, and their bytes, that are written at once."""
+WRITES_MAX: Final = 2
+"""Slices under way: one is made while the index takes the one before it. What is read waits for them."""
 _RETRY_S_MIN: Final = 0.2
 _RETRY_S_MAX: Final = 5.0
 
@@ -66,9 +60,19 @@ class IndexerSettings:
     follow_age_ns: int = 5_000_000_000
     """The journal is read this often."""
     poll_wait_ns: int = 100_000_000
+    gather_ns: int = 200_000_000
+    """What arrives within this time is written together: many small requests cost the index more than few large."""
     rebuild_age_ns: int = 7 * 86_400_000_000_000
     """What the bus no longer holds is taken from packs read by a node since this long before now; the archive alone
     answers for what is older."""
+
+
+class RowsWriter(IndexWriter, Protocol):
+    """An index that takes rows as they are, so that documents are made from columns."""
+
+    async def write_rows(self, rows: pa.Table, retention_class: str) -> IndexOutcome:
+        """As ``write`` for the documents of rows of one class; several calls may be under way at once."""
+        ...
 
 
 class StartAgainError(TransientError):
@@ -90,7 +94,7 @@ class Indexer:
         *,
         reader: BusReader,
         archive: ArchiveReader,
-        writer: IndexWriter,
+        writer: RowsWriter,
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
@@ -108,6 +112,7 @@ class Indexer:
         self._followed = 0
         self._publish_due_ns = 0
         self._follow_due_ns = 0
+        self._under_way: deque[asyncio.Task[None]] = deque()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Index until ``stop`` is set."""
@@ -120,9 +125,17 @@ class Indexer:
         except _StoppedError:
             # Stopped while a part was away: what was not published is read again.
             return
+        finally:
+            await self._abandon()
 
     async def drain(self) -> None:
         """Index everything that the bus and the journal hold now, publish, and return."""
+        try:
+            await self._drain()
+        finally:
+            await self._abandon()
+
+    async def _drain(self) -> None:
         await self._open_patiently()
         ends = {where: (await self._reader.bounds(where))[1] for where in self._lanes}
         settled = False
@@ -143,6 +156,7 @@ class Indexer:
             TransientError: the bus, the archive or the index does not answer.
 
         """
+        await self._abandon()
         self._published = dict(await self._writer.positions())
         await self.journal.refresh_async()
         self._followed = self._published.get(FOLLOWED, 0)
@@ -156,7 +170,7 @@ class Indexer:
         self._publish_due_ns = self._follow_due_ns = self._clock.monotonic_nano()
 
     async def step(self) -> None:
-        """Read once and write what was read; follow the journal and publish where that is due.
+        """Read once and begin to write what was read; follow the journal and publish where that is due.
 
         Raises:
             StartAgainError: what was taken since the last publication is to be read again; see :meth:`open`.
@@ -215,13 +229,25 @@ class Indexer:
 
     async def _poll(self) -> list[BusRecord]:
         try:
-            return await self._reader.poll(bytes_max=POLL_BYTES, wait_ns=self._settings.poll_wait_ns)
+            records = await self._reader.poll(bytes_max=POLL_BYTES, wait_ns=self._settings.poll_wait_ns)
+            left = POLL_BYTES - sum(len(record.value) for record in records)
+            if records and left > 0 and self._settings.gather_ns:
+                records += await self._gather(left)
         except NotHeldError as error:
             # (J5) the bus no longer holds what follows: look again at which log this is.
             raise StartAgainError("bus position is out of range", **error.facts) from error
         except TransientError as error:
             self._telemetry.emit(PartUnavailable(part="bus", error=str(error), retry_in_ms=1000))
             await self._pause(1.0)
+            return []
+        return records
+
+    async def _gather(self, bytes_max: int) -> list[BusRecord]:
+        """Return what arrives within a short while; where the bus is gone by then, the next poll says so."""
+        await asyncio.sleep(self._settings.gather_ns / 1e9)
+        try:
+            return await self._reader.poll(bytes_max=bytes_max, wait_ns=0)
+        except TransientError:
             return []
 
     async def _take_or_start_again(self, records: list[BusRecord]) -> list[tuple[str, pa.Table]]:
@@ -263,26 +289,44 @@ class Indexer:
     # -- to the index ----------------------------------------------------------------------------------------
 
     async def _write(self, rows: pa.Table, retention_class: str) -> None:
-        """Write rows, for as long as it takes. What the index takes in no form is counted and named."""
+        """Begin to write rows; wait where enough is under way already."""
         for part in _slices(rows):
-            documents = await asyncio.to_thread(_documents, part, retention_class)
-            outcome = await self._patiently("index", partial(self._writer.write, documents))
-            self._telemetry.emit(
-                RowsIndexed(
-                    retention_class=retention_class,
-                    created=outcome.created,
-                    already_there=outcome.already_there,
-                    projected=outcome.projected,
-                )
+            while len(self._under_way) >= WRITES_MAX:
+                await self._under_way.popleft()
+            self._under_way.append(asyncio.create_task(self._write_slice(part, retention_class)))
+
+    async def _write_slice(self, rows: pa.Table, retention_class: str) -> None:
+        """Write rows, for as long as it takes. What the index takes in no form is counted and named."""
+        outcome = await self._patiently("index", partial(self._writer.write_rows, rows, retention_class))
+        self._telemetry.emit(
+            RowsIndexed(
+                retention_class=retention_class,
+                created=outcome.created,
+                already_there=outcome.already_there,
+                projected=outcome.projected,
             )
-            for uid, reason in outcome.refused:
-                self._telemetry.emit(RowsNotIndexed(rows=1, reason=reason, name=uid))
+        )
+        for uid, reason in outcome.refused:
+            self._telemetry.emit(RowsNotIndexed(rows=1, reason=reason, name=uid))
+
+    async def _all_written(self) -> None:
+        """Wait for every write that is under way."""
+        while self._under_way:
+            await self._under_way.popleft()
+
+    async def _abandon(self) -> None:
+        """Let go of writes that are under way: no position covers them, and they change nothing when repeated."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        self._under_way.clear()
 
     async def _publish(self) -> None:
         """Make what was written visible, then publish the positions that moved (I4).
 
         How far the journal was followed goes first: positions rely on it.
         """
+        await self._all_written()
         if self._followed != self._published.get(FOLLOWED, 0):
             await self._publish_now({FOLLOWED: self._followed})
         reached = {where: lane.reached for where, lane in self._lanes.items()}
@@ -452,7 +496,3 @@ def _slices(rows: pa.Table) -> Iterator[pa.Table]:
             count //= 2
         yield rows.slice(start, count)
         start += count
-
-
-def _documents(rows: pa.Table, retention_class: str) -> list[Document]:
-    return [document_of(row, retention_class) for row in rows.to_pylist()]

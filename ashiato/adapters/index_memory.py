@@ -72,6 +72,10 @@ class MemoryIndexWriter(_Side):
                 created += 1
         return IndexOutcome(created=created, already_there=len(documents) - created)
 
+    async def write_rows(self, rows: pa.Table, retention_class: str) -> IndexOutcome:
+        """Create the documents of rows."""
+        return await self.write([index_documents.document_of(row, retention_class) for row in rows.to_pylist()])
+
     async def publish_position(self, positions: Mapping[Partition, int]) -> None:
         """Make rows visible, then positions."""
         indices = self._indices.reached()

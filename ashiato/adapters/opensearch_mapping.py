@@ -21,8 +21,8 @@ from ashiato.adapters import index_documents
 from ashiato.core.attributes import leaves, text_of
 from ashiato.core.errors import RejectedError
 from ashiato.core.ports import Document
-from ashiato.core.record import COLUMNS, ROW_VERSION, UID_FIELD, order_time
-from ashiato.core.tokens import tokens
+from ashiato.core.record import BY_NAME, COLUMNS, ROW_VERSION, UID_FIELD, order_time
+from ashiato.core.tokens import TOKEN_CHARS_MAX, tokens
 
 PREFIX: Final = "ashiato-"
 MISDATED: Final = "ashiato-misdated"
@@ -38,30 +38,54 @@ TEMPLATE: Final = "ashiato"
 
 KEYWORD_UNITS_MAX: Final = 1024
 """UTF-16 units of a value that is indexed as one term: three times that stays far below Lucene's 32,766 bytes."""
+ANALYSED_CHARS_MAX: Final = 65_536
+"""Characters of an ASCII body that OpenSearch cuts into tokens itself; it cuts ASCII as ``core.tokens`` does."""
 TOKENS_MAX: Final = 65_536
-"""Distinct tokens of one body that are indexed; a body with more is taken into every search of text."""
+"""Distinct tokens of any other body that are indexed; a body with more is taken into every search of text."""
 ATTRIBUTES_MAX: Final = 16_384
 """Leaves of one JSON body that are indexed."""
 ATTRIBUTE_UNITS_MAX: Final = 4096
 """UTF-16 units of path and value of one attribute that is indexed."""
 
 ORDER_TIME: Final = "order_time"
+BODY: Final = "body"
+"""An ASCII body: held, and searched by the tokens that OpenSearch makes of it."""
+BODY_APART: Final = "body_apart"
+"""Any other body: held here and searched by :data:`BODY_TOKENS`, which were made before sending."""
 BODY_TOKENS: Final = "body_tokens"
 ATTRIBUTES: Final = "attributes"
+"""Leaves of a JSON body, each one term; see :func:`attribute_term`."""
 UNINDEXED: Final = "unindexed"
 """Names of columns, or ``attributes``, that are not indexed in full; ``*`` for a safe projection."""
 VERBATIM: Final = "verbatim"
 """The whole row of a safe projection, which OpenSearch keeps and does not look into."""
 EVERYTHING: Final = "*"
 
-INDEXED: Final = tuple(column for column in COLUMNS if column.name not in ("body", "raw"))
+INDEXED: Final = tuple(column for column in COLUMNS if column.name not in (BODY, "raw"))
 """Columns with a field of their own. The body is searched by its tokens, raw bytes not at all."""
+_NARROWS_NOTHING: Final = frozenset(
+    ("offset_start", "length", "join_offset", "time_uncertainty_ns", "observed_time_unix_nano")
+)
+"""Numbers that order rows, or are asked for beside something else: they are compared by their stored values."""
+
+ANALYZER: Final = "ashiato_ascii_words"
+_ANALYSIS: Final = {
+    "analyzer": {ANALYZER: {"type": "custom", "tokenizer": ANALYZER, "filter": ["lowercase"]}},
+    "tokenizer": {
+        ANALYZER: {
+            "type": "char_group",
+            "tokenize_on_chars": [chr(code) for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")],
+            "max_token_length": TOKEN_CHARS_MAX,
+        }
+    },
+}
 
 _INDEX_NAME: Final = re.compile(r"^ashiato-(?P<class>[a-z0-9][a-z0-9_-]*)-(?P<day>\d{4}\.\d{2}\.\d{2})\.v1$")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _ASTRAL: Final = re.compile("[\U00010000-\U0010ffff]")
 _TYPES: Final = {"int32": {"type": "integer"}, "int64": {"type": "long"}}
 _KEYWORD: Final = {"type": "keyword", "ignore_above": KEYWORD_UNITS_MAX}
+_TERMS: Final = {"type": "keyword", "doc_values": False, "norms": False}
 _PROJECTED: Final = (
     "file_id", "offset_start", "length", "join_offset", "time_unix_nano", "observed_time_unix_nano", "source",
     "k8s_node_name",
@@ -116,9 +140,9 @@ def template(*, replicas: int) -> dict[str, object]:
                     # The indexer refreshes before it publishes a position; this is for its pauses.
                     "refresh_interval": "30s",
                     # Durability stays "request": a published position promises that what lies below is kept.
-                    "codec": "best_compression",
                     "sort.field": [ORDER_TIME],
                     "sort.order": ["desc"],
+                    "analysis": _ANALYSIS,
                 }
             },
             "mappings": mappings(),
@@ -129,18 +153,22 @@ def template(*, replicas: int) -> dict[str, object]:
 def mappings() -> dict[str, object]:
     """Return the closed mapping of rows, generated from the table's columns."""
     properties: dict[str, object] = {column.name: _TYPES.get(column.type, _KEYWORD) for column in INDEXED}
+    for name in _NARROWS_NOTHING:
+        properties[name] = {**_TYPES[BY_NAME[name].type], "index": False}
     properties[ORDER_TIME] = {"type": "long"}
-    # Tokens come from the one tokeniser of core.tokens, made before sending: an analyzer of OpenSearch's own would
-    # fold case by other tables, and then drop matches.
-    properties[BODY_TOKENS] = {"type": "keyword", "doc_values": False}
-    properties[ATTRIBUTES] = {"type": "flat_object"}
+    # Only ASCII is left to an analyzer: of anything else OpenSearch would fold case by other tables than core.tokens,
+    # and then drop matches.
+    properties[BODY] = {"type": "text", "analyzer": ANALYZER, "norms": False, "index_options": "docs"}
+    properties[BODY_TOKENS] = _TERMS
+    # One field of terms: no line can add a field, and it costs a fourth of a flat_object.
+    properties[ATTRIBUTES] = _TERMS
     properties[UNINDEXED] = {"type": "keyword"}
     properties[VERBATIM] = {"type": "object", "enabled": False}
     return {
         "dynamic": False,
         "date_detection": False,
         "numeric_detection": False,
-        "_source": {"excludes": [ORDER_TIME, BODY_TOKENS, ATTRIBUTES]},
+        # Nothing is left out of _source: OpenSearch would parse and write each document anew, and keep both.
         "properties": properties,
     }
 
@@ -170,12 +198,16 @@ def action(document: Document, index: str, *, projected: bool = False) -> bytes:
 
     """
     row = index_documents.row_of(document)
-    source = _projection(row) if projected else _source(row)
-    head = {"create": {"_index": index, "_id": str(document[UID_FIELD])}}
+    source = _projection(row) if projected else source_of(row)
     try:
-        return b"%b\n%b\n" % (orjson.dumps(head), orjson.dumps(source))
+        return created(index, str(document[UID_FIELD]), orjson.dumps(source))
     except orjson.JSONEncodeError as error:
         raise UnicodeEncodeError("utf-8", "", 0, 0, "document holds a lone surrogate") from error
+
+
+def created(index: str, uid: str, source: bytes) -> bytes:
+    """Return the two lines of a bulk request that create a document of this ``_source``."""
+    return b'{"create":{"_index":%b,"_id":%b}}\n%b\n' % (orjson.dumps(index), orjson.dumps(uid), source)
 
 
 def scrubbed(document: Document) -> Document:
@@ -185,12 +217,26 @@ def scrubbed(document: Document) -> Document:
     }
 
 
+def source_of(row: Mapping[str, object]) -> dict[str, object]:
+    """Return the ``_source`` of a row's document; ``opensearch_columns`` makes the same of many rows at once."""
+    source = _plain(row)
+    source[ORDER_TIME] = order_time(row)
+    unindexed = [column.name for column in INDEXED if isinstance(v := row[column.name], str) and is_long(v)]
+    if isinstance(body := source.pop(BODY, None), str):
+        source |= searched(body, unindexed)
+    if unindexed:
+        source[UNINDEXED] = unindexed
+    return source
+
+
 def row_of(source: Mapping[str, object]) -> dict[str, object]:
     """Return the row, by column names, that a document's ``_source`` holds."""
     verbatim = source.get(VERBATIM)
     held = verbatim if isinstance(verbatim, Mapping) else source
     row: dict[str, object] = {column.name: held.get(column.name) for column in COLUMNS}
     row["flags"] = row["flags"] or 0
+    if BODY_APART in held:
+        row[BODY] = held[BODY_APART]
     if isinstance(raw := row["raw"], str):
         row["raw"] = base64.b64decode(raw)
     return row
@@ -201,24 +247,52 @@ def is_long(value: str) -> bool:
     return len(value) > KEYWORD_UNITS_MAX // 2 and _units(value) > KEYWORD_UNITS_MAX
 
 
-def attributes_of(body: str) -> tuple[dict[str, list[str]], bool]:
-    """Return the attributes of a JSON body as texts by path, and whether these are all of them."""
-    found: dict[str, list[str]] = {}
+def searched(body: str, unindexed: list[str]) -> dict[str, object]:
+    """Return the fields that hold ``body`` and let it be found; ``unindexed`` gets the names of what is incomplete."""
+    fields: dict[str, object]
+    if len(body) <= ANALYSED_CHARS_MAX and body.isascii():
+        fields = {BODY: body}
+    else:
+        fields = {BODY_APART: body}
+        words = set(tokens(body))
+        if len(words) > TOKENS_MAX:
+            unindexed.append(BODY)
+        else:
+            fields[BODY_TOKENS] = list(words)
+    found, whole = attributes_of(body)
+    if found:
+        fields[ATTRIBUTES] = found
+    if not whole:
+        unindexed.append(ATTRIBUTES)
+    return fields
+
+
+def attributes_of(body: str) -> tuple[list[str], bool]:
+    """Return the attributes of a JSON body, each as its term, and whether these are all of them."""
+    found: list[str] = []
     whole = True
     for count, (path, value) in enumerate(leaves(body)):
         if count == ATTRIBUTES_MAX:
             return found, False
         text = text_of(value)
-        if not is_indexed(path, text):
+        if is_indexed(path, text):
+            found.append(attribute_term(path, text))
+        else:
             whole = False
-            continue
-        found.setdefault(path, []).append(text)
     return found, whole
 
 
+def attribute_term(path: str, text: str) -> str:
+    """Return the term under which an attribute stands. Others may stand under the same: ``a=b`` is a path too."""
+    return f"{path}={text}"
+
+
 def is_indexed(path: str, text: str) -> bool:
-    """Tell whether an attribute of this path and value is indexed. OpenSearch finds nothing under an empty name."""
-    return bool(path) and _units(path) + _units(text) <= ATTRIBUTE_UNITS_MAX
+    """Tell whether an attribute of this path and value is indexed."""
+    units = len(path) + len(text)
+    return units <= ATTRIBUTE_UNITS_MAX and (
+        units <= ATTRIBUTE_UNITS_MAX // 2 or _units(path) + _units(text) <= ATTRIBUTE_UNITS_MAX
+    )
 
 
 def _plain(row: Mapping[str, object]) -> dict[str, object]:
@@ -227,27 +301,6 @@ def _plain(row: Mapping[str, object]) -> dict[str, object]:
     if isinstance(raw := plain.get("raw"), bytes):
         plain["raw"] = base64.b64encode(raw).decode()
     return plain
-
-
-def _source(row: Mapping[str, object]) -> dict[str, object]:
-    source = _plain(row)
-    source[ORDER_TIME] = order_time(row)
-    unindexed = [column.name for column in INDEXED if isinstance(v := row[column.name], str) and is_long(v)]
-    body = row["body"]
-    if isinstance(body, str):
-        words = set(tokens(body))
-        if len(words) > TOKENS_MAX:
-            unindexed.append("body")
-        else:
-            source[BODY_TOKENS] = list(words)
-        found, whole = attributes_of(body)
-        if found:
-            source[ATTRIBUTES] = found
-        if not whole:
-            unindexed.append(ATTRIBUTES)
-    if unindexed:
-        source[UNINDEXED] = unindexed
-    return source
 
 
 def _projection(row: Mapping[str, object]) -> dict[str, object]:

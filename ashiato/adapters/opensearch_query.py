@@ -23,8 +23,9 @@ Dsl: TypeAlias = "dict[str, Any]"
 Leaf = Term | Phrase | Wildcard | Regex | Range | Exists
 
 LEAVES_MAX: Final = 40
-TOKENS_PER_LEAF_MAX: Final = 16
-"""Together below OpenSearch's 1,024 clauses of one query; a larger predicate is decided by the rows alone."""
+TOKENS_PER_LEAF_MAX: Final = 8
+"""Each is asked for in two fields; together below OpenSearch's 1,024 clauses of one query; a larger predicate is
+decided by the rows alone."""
 DEEP_MAX: Final = 6
 """Nodes inside nodes that are translated; OpenSearch takes 20 of its own."""
 ANY_RUNS_MAX: Final = 4
@@ -114,15 +115,22 @@ def _text(node: Leaf) -> _Bounds:
     match node:
         case Term(value=value) | Phrase(value=value):
             words = sorted(set(tokens(value)), key=lambda word: (-len(word), word))
-            together = _every([{"term": {mapping.BODY_TOKENS: word}} for word in words[:TOKENS_PER_LEAF_MAX]])
+            together = _every([_token(word) for word in words[:TOKENS_PER_LEAF_MAX]])
             # Of several words OpenSearch does not know whether they stand next to each other.
             return _Bounds(_or_unindexed(together, "body"), together if len(words) == 1 else _NONE)
         case Wildcard(pattern=pattern):
-            return _Bounds(_or_unindexed(_wildcard(mapping.BODY_TOKENS, pattern, fold), "body"), _NONE)
+            found = [_wildcard(name, pattern, fold) for name in (mapping.BODY, mapping.BODY_TOKENS)]
+            return _Bounds(_or_unindexed(_any(found), mapping.BODY), _NONE)
         case Regex() | Range() | Exists():
             return _UNKNOWN
         case _:
             assert_never(node)
+
+
+def _token(word: str) -> Dsl:
+    """Ask for a word where it can stand: a body of ASCII holds no other words."""
+    apart: Dsl = {"term": {mapping.BODY_TOKENS: word}}
+    return _any([{"term": {mapping.BODY: word}}, apart]) if word.isascii() else apart
 
 
 def _string(node: Leaf, name: str) -> _Bounds:
@@ -178,17 +186,21 @@ def _number(node: Leaf, column: Column) -> _Bounds:
 
 def _attribute(node: Leaf) -> Dsl:
     name = path_of(node.field)
-    path = f"{mapping.ATTRIBUTES}.{name}"
     match node:
         case Term(value=value) | Phrase(value=value):
-            return {"term": {path: {"value": value}}} if mapping.is_indexed(name, value) else _NONE
+            term = mapping.attribute_term(name, value)
+            return {"term": {mapping.ATTRIBUTES: term}} if mapping.is_indexed(name, value) else _NONE
         case Exists():
             # It also holds for what lies below the path.
-            return _exists(mapping.ATTRIBUTES)
+            return _any([_begins(name, mapping.attribute_term(name, "")), _begins(name, f"{name}.")])
         case Wildcard() | Regex() | Range():
-            return _exists(path) if mapping.is_indexed(name, "") else _NONE
+            return _begins(name, mapping.attribute_term(name, ""))
         case _:
             assert_never(node)
+
+
+def _begins(name: str, term: str) -> Dsl:
+    return {"prefix": {mapping.ATTRIBUTES: term}} if mapping.is_indexed(name, "") else _NONE
 
 
 def _wildcard(name: str, pattern: str, folded: Callable[[str], str]) -> Dsl:

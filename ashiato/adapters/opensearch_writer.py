@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Final, assert_never
 
 import orjson
+import pyarrow as pa
 
+from ashiato.adapters import opensearch_columns
 from ashiato.adapters import opensearch_mapping as mapping
 from ashiato.adapters.opensearch_client import TOO_LARGE, Answer, OpenSearchClient, error_type
 from ashiato.core.errors import NotHeldError, OutcomeUnknownError, RefusedError, RejectedError, TransientError
@@ -47,8 +50,11 @@ _BULK_PARAMS: Final = {
 class _Waiting:
     """A document on its way in."""
 
-    document: Document
+    uid: str
     index: str
+    document: Callable[[], Document]
+    source: bytes = b""
+    """Its ``_source``, where that is made already."""
     projected: bool = False
     """It goes, or went in part, as a safe projection."""
     scrubbed: bool = False
@@ -101,8 +107,14 @@ class OpenSearchWriter:
             RefusedError: the credentials do not allow it.
 
         """
+        return await self._write(deque(map(_of_document, documents)))
+
+    async def write_rows(self, rows: pa.Table, retention_class: str) -> IndexOutcome:
+        """Create the documents of rows of one class, as :meth:`write` does; two calls may be under way at once."""
+        return await self._write(await asyncio.to_thread(_of_rows, rows, retention_class))
+
+    async def _write(self, queue: deque[_Waiting]) -> IndexOutcome:
         tally = _Tally()
-        queue = deque(_Waiting(document, mapping.home_of(document)) for document in documents)
         backoff_s, deadline = _BACKOFF_S_MIN, time.monotonic() + self._patience_s
         while queue:
             before = tally.settled
@@ -213,7 +225,7 @@ class OpenSearchWriter:
                 item.projected = True
                 return False
             case _Fate.REFUSED:
-                tally.refused.append((str(item.document[UID_FIELD]), reason))
+                tally.refused.append((item.uid, reason))
                 return True
             case _:
                 assert_never(fate)
@@ -224,7 +236,7 @@ class OpenSearchWriter:
         self._body_bytes = max(1, size // 2)
         if len(sent) > 1:
             return sent
-        tally.refused.append((str(sent[0].document[UID_FIELD]), TOO_LARGE))
+        tally.refused.append((sent[0].uid, TOO_LARGE))
         return []
 
     def _slower(self) -> None:
@@ -236,7 +248,7 @@ class OpenSearchWriter:
             return False
         if time.monotonic() < until:
             return True
-        del self._missing[index]
+        self._missing.pop(index, None)
         return False
 
     async def _put_positions(self, positions: Mapping[Partition, int]) -> None:
@@ -285,12 +297,27 @@ def _fate(status: int, kind: str) -> tuple[_Fate, str]:
     return told.get(status, _Fate.REFUSED), kind or str(status)
 
 
+def _of_document(document: Document) -> _Waiting:
+    return _Waiting(uid=str(document[UID_FIELD]), index=mapping.home_of(document), document=lambda: document)
+
+
+def _of_rows(rows: pa.Table, retention_class: str) -> deque[_Waiting]:
+    made = opensearch_columns.rows_of(rows, retention_class)
+    return deque(
+        _Waiting(uid=uid, index=index, document=partial(made.document, row), source=source)
+        for row, (uid, index, source) in enumerate(zip(made.uids, made.indices, made.sources, strict=True))
+    )
+
+
 def _encode(item: _Waiting) -> bytes:
+    if item.source and not item.projected:
+        return mapping.created(item.index, item.uid, item.source)
+    document = item.document()
     try:
-        return mapping.action(item.document, item.index, projected=item.projected)
+        return mapping.action(document, item.index, projected=item.projected)
     except UnicodeEncodeError:
-        item.document, item.scrubbed = mapping.scrubbed(item.document), True
-        return mapping.action(item.document, item.index, projected=item.projected)
+        item.scrubbed = True
+        return mapping.action(mapping.scrubbed(document), item.index, projected=item.projected)
 
 
 def _failed_shards(answer: Answer) -> int:

@@ -91,8 +91,12 @@ class Measured:
             self.process.wait()
 
     def _cpu_now_s(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return cpu_of_s(self.process.pid)
+
+
+def part_cpu_s(folder: Path) -> float:
+    """Return the CPU time that the server of ``tests.parts`` in ``folder`` has used so far."""
+    return cpu_of_s(int((folder / "pid").read_text().split()[0]))
 
 
 class Sampler:
@@ -113,6 +117,12 @@ class Sampler:
         while not self._stop.wait(SAMPLE_S):
             for one in self._processes:
                 one.sample()
+
+
+def cpu_of_s(pid: int) -> float:
+    """Return the CPU time that a process has used so far, its threads included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def free_port() -> int:

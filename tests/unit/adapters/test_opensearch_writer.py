@@ -234,4 +234,4 @@ async def test_a_lone_surrogate_in_a_document_is_replaced_and_the_row_kept() -> 
     async with writing(lambda _: items((201, ""))) as (writer, double):
         outcome = await writer.write([given])
     assert outcome.projected == 1
-    assert double.bulks[0].lines[1]["body"] == "half \ufffd"
+    assert double.bulks[0].lines[1]["body_apart"] == "half \ufffd"

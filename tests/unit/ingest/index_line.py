@@ -17,10 +17,10 @@ from ashiato.adapters.telemetry import Telemetry
 from ashiato.core import frame
 from ashiato.core.chunk import Chunk
 from ashiato.core.ids import CLASSES, TOPIC_BULK, TOPIC_PRIORITY, Source
-from ashiato.core.ports import ArchiveReader, IndexWriter, Partition
+from ashiato.core.ports import ArchiveReader, Partition
 from ashiato.core.query import All, Node, Query
 from ingest.archiver import Archiver, ArchiverSettings
-from ingest.indexer import Indexer, IndexerSettings
+from ingest.indexer import Indexer, IndexerSettings, RowsWriter
 from tests.contract.index_rows import DAY, NOON
 
 BULK = Partition(TOPIC_BULK, 0)
@@ -76,9 +76,9 @@ class Line:
         )
         await archiver.drain()
 
-    def indexer(self, *, writer: IndexWriter | None = None, archive: ArchiveReader | None = None) -> Indexer:
+    def indexer(self, *, writer: RowsWriter | None = None, archive: ArchiveReader | None = None) -> Indexer:
         return Indexer(
-            IndexerSettings(poll_wait_ns=1_000_000, follow_age_ns=0, publish_age_ns=0),
+            IndexerSettings(poll_wait_ns=1_000_000, gather_ns=0, follow_age_ns=0, publish_age_ns=0),
             reader=MemoryReader(self.broker),
             archive=archive or DirectoryReader(self.root / "archive"),
             writer=writer or MemoryIndexWriter(self.indices),
