@@ -143,6 +143,12 @@ class Archiver:
     async def drain(self) -> None:
         """Archive everything that the bus holds now, commit it, and return (an import). Publishes no tail."""
         self._draining = True
+        try:
+            await self._drain()
+        finally:
+            self._draining = False
+
+    async def _drain(self) -> None:
         await self._open_patiently()
         ends = {where: (await self._reader.bounds(where))[1] for where in self._lanes}
         while True:
