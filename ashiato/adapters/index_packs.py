@@ -13,7 +13,7 @@ import copy
 import heapq
 import itertools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
@@ -28,7 +28,7 @@ from ashiato.adapters.tail_folder import TailReader, TailSegment, VanishedError
 from ashiato.core.errors import EvidenceError, NotHeldError, TransientError
 from ashiato.core.journal import AddedPack, JournalState
 from ashiato.core.manifest import RowGroup
-from ashiato.core.ports import ArchiveReader, Partition
+from ashiato.core.ports import ArchiveReader
 from ashiato.core.predicate import compile_query, select
 from ashiato.core.pruning import overlaps, row_groups_of
 from ashiato.core.query import Query
@@ -51,15 +51,6 @@ class Snapshot:
     state: JournalState
     """The journal's fold; nobody changes it any more."""
     segments: tuple[TailSegment, ...]
-
-    @property
-    def positions(self) -> Mapping[Partition, int]:
-        """Next positions: all that lies below them is in the packs or in the tail."""
-        positions = {where: txn.next for where, txn in self.state.positions.items()}
-        for segment in self.segments:
-            if not segment.damaged and segment.start <= positions.get(segment.where, segment.start):
-                positions[segment.where] = max(segment.end, positions.get(segment.where, 0))
-        return positions
 
 
 class PackIndex:
@@ -160,8 +151,8 @@ class _Search:
             self._open.close()
         rows, cut = self._best.taken()
         return Leg(
-            rows=rows, cut=cut, positions=self._snapshot.positions, findings=tuple(self._findings),
-            expired=tuple(self._expired), unreadable=tuple(self._unreadable),
+            rows=rows, cut=cut, findings=tuple(self._findings), expired=tuple(self._expired),
+            unreadable=tuple(self._unreadable),
         )  # fmt: skip
 
     def _tail(self) -> None:

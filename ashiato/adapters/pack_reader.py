@@ -20,7 +20,7 @@ from ashiato.core.errors import EvidenceError, RejectedError
 from ashiato.core.journal import AddedPack
 from ashiato.core.manifest import Manifest
 from ashiato.core.ports import ArchiveReader, ObjectRef, ReadableObject
-from ashiato.core.table import SCHEMA
+from ashiato.core.table import SCHEMA, check_version
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -101,6 +101,7 @@ class PackReader:
             _check_size(stored, pack)
             with _damage(pack):
                 opened = OpenPack(pack, stored, self._footers.get(pack.sha256))
+            check_version(opened.footer.metadata)
         except BaseException:
             stored.close()
             raise

@@ -14,8 +14,9 @@ from typing import Final
 
 import pyarrow as pa
 
+from ashiato.core.errors import EvidenceError
 from ashiato.core.ports import Partition
-from ashiato.core.table import SCHEMA, conform, empty
+from ashiato.core.table import SCHEMA, check_version, conform, empty
 
 _NAME: Final = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)-(?P<start>\d+)-(?P<end>\d+)\.arrow")
 
@@ -30,7 +31,7 @@ class TailSegment:
     end: int
     rows: pa.Table
     damaged: bool = False
-    """The file is not whole, as after a power cut: its rows are still on the bus, and not here."""
+    """The file is not whole, as after a power cut, or of another version: its rows are still on the bus, not here."""
 
 
 class VanishedError(Exception):
@@ -75,12 +76,13 @@ def _segment(path: Path, match: re.Match[str]) -> TailSegment:
         # What is mapped outlives both the file's name and this handle.
         with pa.memory_map(str(path)) as source:
             rows = pa.ipc.open_file(source).read_all()
+        check_version(rows.schema.metadata)
         if not rows.schema.equals(SCHEMA):
             rows = conform(rows)
     except FileNotFoundError:
         raise
-    except (pa.ArrowInvalid, OSError, KeyError):
-        damaged = True
+    except (pa.ArrowInvalid, OSError, KeyError, EvidenceError):
+        rows, damaged = empty(), True
     return TailSegment(
         name=path.name, where=Partition(match["topic"], int(match["partition"])), start=int(match["start"]),
         end=int(match["end"]), rows=rows, damaged=damaged,

@@ -13,6 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Final, Literal
 
+import pyarrow as pa
 import pytest
 
 from ashiato.adapters.archive_directory import DirectoryGovernor, DirectoryReader
@@ -26,7 +27,7 @@ from ashiato.core.journal import AddedPack, Commit, JournalState, RemovedPack
 from ashiato.core.ports import ObjectRef, Partition
 from ashiato.core.predicate import select
 from ashiato.core.query import All, Query, Regex, Term
-from ashiato.core.table import uids
+from ashiato.core.table import SCHEMA, uids
 from ingest.tail import TailFolder
 from tests.simulation.house import make_topics, send
 from tests.unit.adapters.pack_corpus import (
@@ -77,25 +78,17 @@ async def test_rows_in_the_tail_and_in_a_pack_are_told_once(corpus: Corpus) -> N
     assert not leg.cut
 
 
-async def test_positions_reach_to_the_end_of_the_tail_and_stop_at_a_hole(corpus: Corpus) -> None:
+async def test_a_damaged_segment_is_said(corpus: Corpus) -> None:
     index = PackIndex(corpus.archive, tail=corpus.tail)
-    snapshot = await index.snapshot()
-    ends = {s.where: s.end for s in snapshot.segments}
-    assert snapshot.positions == ends
-    # when the segment between the journal and the newest one is damaged, then what lies behind it does not count
-    where = Partition("ashiato.bulk", 0)
-    committed = snapshot.state.positions[where].next
-    newest = next(s for s in snapshot.segments if s.where == where and s.end > committed)
+    newest = (await index.snapshot()).segments[-1]
     (corpus.tail / newest.name).write_bytes(b"")
     leg = await index.search(Query(limit=1))
-    assert leg.positions[where] == committed
     assert newest.name in leg.findings[0]
 
 
 async def test_an_archive_without_a_commit_holds_nothing(tmp_path: Path) -> None:
     leg = await PackIndex(DirectoryReader(tmp_path / "none"), tail=tmp_path / "neither").search(Query())
     assert leg.rows.num_rows == 0
-    assert leg.positions == {}
 
 
 class RemovingArchive(DirectoryReader):
@@ -332,3 +325,25 @@ def test_a_segment_is_read_once_while_it_stands_and_again_when_it_is_another(bui
     # and when they are committed
     folder.forget(where, 9)
     assert reader.read() == ()
+
+
+async def test_rows_of_another_version_are_not_read_as_if_they_were_of_this(corpus: Corpus) -> None:
+    # given: a tail segment as a later release writes it
+    later = SCHEMA.with_metadata({b"ashiato.row_version": b"2"})
+    name = "ashiato.bulk-0-900000-900001.arrow"
+    with pa.OSFile(str(corpus.tail / name), "wb") as sink, pa.ipc.new_file(sink, later) as writer:
+        writer.write_table(corpus.rows.slice(0, 1).replace_schema_metadata(later.metadata))
+    leg = await PackIndex(corpus.archive, tail=corpus.tail).search(Query(limit=1))
+    assert any(name in finding for finding in leg.findings)
+    # and a pack
+    index = PackIndex(corpus.archive)
+    pack = packs_of(index, "container")[0]
+    path = corpus.root / "evidence" / pack.path
+    written = path.read_bytes()
+    key = written.rindex(b"ashiato.row_version")
+    changed = written[:key] + written[key:].replace(b"\x011", b"\x012", 1)
+    assert changed != written
+    path.write_bytes(changed)
+    leg = await index.search(Query(limit=EVERYTHING))
+    assert leg.unreadable == (pack.path,)
+    assert "version" in " ".join(leg.findings)
