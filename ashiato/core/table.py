@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
+from ashiato.core.errors import EvidenceError
 from ashiato.core.record import COLUMNS, ROW_VERSION
 
 pc: Final[Any] = pyarrow.compute
@@ -16,9 +18,11 @@ pc: Final[Any] = pyarrow.compute
 
 _TYPES: Final = {"string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "binary": pa.binary()}
 
+_VERSION_KEY: Final = b"ashiato.row_version"
+_VERSION: Final = str(ROW_VERSION).encode()
+
 SCHEMA: Final = pa.schema(
-    [pa.field(column.name, _TYPES[column.type]) for column in COLUMNS],
-    metadata={b"ashiato.row_version": str(ROW_VERSION).encode()},
+    [pa.field(column.name, _TYPES[column.type]) for column in COLUMNS], metadata={_VERSION_KEY: _VERSION}
 )
 """Every table of rows has exactly these columns, in this order, whatever their encoding on disk."""
 
@@ -41,6 +45,18 @@ def conform(table: pa.Table) -> pa.Table:
     return pa.table([table.column(field.name).cast(field.type) for field in SCHEMA], schema=SCHEMA)
 
 
+def check_version(metadata: Mapping[bytes, bytes] | None) -> None:
+    """Hold the version that stored rows state against the one that is read.
+
+    Raises:
+        EvidenceError: another one, or none.
+
+    """
+    stated = (metadata or {}).get(_VERSION_KEY)
+    if stated != _VERSION:
+        raise EvidenceError("rows of an unknown version", version=(stated or b"").decode("ascii", "replace"))
+
+
 def order_times(table: pa.Table) -> pa.ChunkedArray[Any]:
     """Return the time that orders each row: event time, else reading time."""
     times: pa.ChunkedArray[Any] = pc.coalesce(table["time_unix_nano"], table["observed_time_unix_nano"])
@@ -52,8 +68,11 @@ def in_order(table: pa.Table, *, newest_first: bool = False, limit: int | None =
     if table.num_rows == 0:
         return table
     way = "descending" if newest_first else "ascending"
-    keyed = table.append_column("order_time", order_times(table))
-    keys = [(name, way) for name in ("order_time", "k8s_node_name", "file_id", "offset_start")]
+    # A null node sorts as the empty one, which it is in `record.order_key`: Arrow puts nulls last both ways.
+    keyed = table.append_column("order_time", order_times(table)).append_column(
+        "order_node", pc.fill_null(table["k8s_node_name"], "")
+    )
+    keys = [(name, way) for name in ("order_time", "order_node", "file_id", "offset_start")]
     indices = pc.sort_indices(keyed, sort_keys=keys)
     return table.take(indices[:limit] if limit is not None else indices)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from ashiato.core.record import order_key
 from ashiato.core.table import (
     SCHEMA,
     binary_array,
@@ -34,6 +35,18 @@ def test_rows_stand_in_order_of_time_file_and_offset() -> None:
     assert in_order(_rows(), newest_first=True, limit=2)["body"].to_pylist() == ["late", "untimed"]
     assert in_order(_rows()).schema == SCHEMA
     assert in_order(empty()).num_rows == 0
+
+
+def test_the_order_of_the_table_is_the_order_of_its_rows_and_its_reverse_is_the_reverse() -> None:
+    rows = _rows()
+    at = SCHEMA.get_field_index("k8s_node_name")
+    times = pa.array([NOON] * rows.num_rows, pa.int64())
+    for nodes in (["b", None, "", "a"], [None, "a", None, "a"]):
+        table = rows.set_column(at, SCHEMA.field(at), pa.array(nodes, pa.string()))
+        table = table.set_column(SCHEMA.get_field_index("time_unix_nano"), SCHEMA.field("time_unix_nano"), times)
+        expected = sorted(table.to_pylist(), key=order_key)
+        assert in_order(table).to_pylist() == expected
+        assert in_order(table, newest_first=True).to_pylist() == expected[::-1]
 
 
 def test_what_has_no_time_is_ordered_by_its_reading() -> None:
