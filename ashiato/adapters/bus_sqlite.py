@@ -19,7 +19,14 @@ from typing import TypeVar
 
 import apsw
 
-from ashiato.core.errors import AshiatoError, EvidenceError, NotHeldError, RejectedError, TransientError
+from ashiato.core.errors import (
+    AshiatoError,
+    EvidenceError,
+    NotHeldError,
+    RejectedError,
+    SettingsError,
+    TransientError,
+)
 from ashiato.core.limits import FRAME_BYTES_MAX
 from ashiato.core.ports import BusRecord, Partition
 
@@ -27,6 +34,7 @@ T = TypeVar("T")
 
 BUSY_MS = 30_000
 POLL_S = 0.05
+FORMAT = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS bus (id TEXT NOT NULL, format INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS partitions (
@@ -109,6 +117,7 @@ class _Side:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA journal_size_limit = 67108864")
                 _create(connection)
+            _check_format(connection)
             self._connection = connection
         return self._connection
 
@@ -302,7 +311,13 @@ def _create(db: apsw.Connection) -> None:
     with _immediate(db):
         db.execute(_SCHEMA)
         if not db.execute("SELECT count(*) FROM bus").get:
-            db.execute("INSERT INTO bus VALUES (?, 1)", (secrets.token_hex(16),))
+            db.execute("INSERT INTO bus VALUES (?, ?)", (secrets.token_hex(16), FORMAT))
+
+
+def _check_format(db: apsw.Connection) -> None:
+    found = db.execute("SELECT format FROM bus").get
+    if found != FORMAT:
+        raise SettingsError(f"the bus is of format {found}, and this release reads {FORMAT}")
 
 
 def _bounds(db: apsw.Connection, partition: Partition) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ import apsw
 import pytest
 
 from ashiato.adapters.bus_sqlite import SqliteKeeper, SqliteReader, SqliteWriter
-from ashiato.core.errors import AshiatoError, EvidenceError, NotHeldError, TransientError
+from ashiato.core.errors import AshiatoError, EvidenceError, NotHeldError, SettingsError, TransientError
 from tests.contract.bus_contract import FIRST, TOPIC, BusContract, House, read
 
 WRITER = """
@@ -201,3 +202,17 @@ def pages(house: _SqliteHouse) -> int:
         return int(str(connection.execute("PRAGMA page_count").get))
     finally:
         connection.close()
+
+
+async def test_a_bus_of_another_format_is_neither_read_nor_written(tmp_path: Path) -> None:
+    path = str(tmp_path / "bus.sqlite")
+    keeper = SqliteKeeper(path)
+    await keeper.create_topics({"t": 1})
+    await keeper.close()
+    with contextlib.closing(apsw.Connection(path)) as connection:
+        connection.execute("UPDATE bus SET format = 2")
+
+    for side in (SqliteReader(path), SqliteWriter(path), SqliteKeeper(path)):
+        with pytest.raises(SettingsError, match="format 2"):
+            await side.partitions("t")
+        await side.close()
