@@ -20,13 +20,14 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
 
 from ashiato.adapters import files
 from ashiato.adapters.data_folder import DataFolder
+from ashiato.adapters.service_log import ServiceLog
 from ashiato.core.errors import RefusedError, SettingsError, TransientError
 
 SERVICES: Final = ("retention", "ingest", "collector", "query")
@@ -37,8 +38,10 @@ GIB: Final = 1024**3
 _READY_S: Final = 30.0
 _STOP_S: Final = 20.0
 _BACKOFF_S_MAX: Final = 30.0
-_LOG_BYTES_MAX: Final = 8 * 1024 * 1024
-_TEND_S: Final = 60.0
+_TEND_S: Final = 2.0
+_AGAIN_S: Final = 600.0
+"""The same trouble is told again after this long."""
+_FREE_BYTES_LOW: Final = 16 * 1024 * 1024
 _IDLE_BEAT_S: Final = 5.0
 """How far the watermark may lie back on a quiet machine: a person asks up to now."""
 _PR_SET_PDEATHSIG: Final = 1
@@ -75,7 +78,6 @@ class Address:
 class _Child:
     service: str
     process: asyncio.subprocess.Process
-    log_offset: int
     restarts: int = 0
     watcher: asyncio.Task[None] | None = None
 
@@ -132,10 +134,14 @@ class Standalone:
         self._options = options
         self._say = say
         self._children: dict[str, _Child] = {}
+        self._logs = {service: ServiceLog(data.run / f"{service}.log") for service in SERVICES}
         self._lock: IO[bytes] | None = None
         self._tending: asyncio.Task[None] | None = None
         self._starting = True
         self._stopping = False
+        self._said: dict[str, float] = {}
+        """Troubles that were told, and when."""
+        self._is_full = False
 
     async def start(self) -> Address:
         """Start all four and return the address once the query service answers.
@@ -152,13 +158,14 @@ class Standalone:
         files.replace(self.data.settings_file, toml(settings_document(self.data, options)).encode())
         token = self._token()
         self.data.address_file.unlink(missing_ok=True)
+        self._look_for_room()
         for service in SERVICES:
             await self._spawn(service)
         for service in SERVICES:
             await self._ready(service)
         url = await self._answers()
         self._starting = False
-        self._tending = asyncio.create_task(self._tend_logs())
+        self._tending = asyncio.create_task(self._tend())
         return Address(url=url, token=token)
 
     async def stop(self) -> None:
@@ -219,17 +226,18 @@ class Standalone:
     # -- processes -------------------------------------------------------------------------------------------
 
     async def _spawn(self, service: str, restarts: int = 0) -> None:
-        log = self._log_file(service)
-        _shorten(log)
-        offset = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as stream:
+        log = self._logs[service]
+        log.begin()
+        with log.path.open("ab") as stream:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", service, "--config", str(self.data.settings_file),
                 stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream,
                 start_new_session=True, preexec_fn=_end_with_parent,
             )  # fmt: skip
-        self._pid_file(service).write_text(f"{process.pid}\n", encoding="ascii")
-        child = _Child(service, process, offset, restarts)
+        with contextlib.suppress(OSError):
+            # For people only; a full disk must not keep a service from running.
+            self._pid_file(service).write_text(f"{process.pid}\n", encoding="ascii")
+        child = _Child(service, process, restarts)
         self._children[service] = child
         child.watcher = asyncio.create_task(self._watch(child))
 
@@ -239,38 +247,68 @@ class Standalone:
         code = await child.process.wait()
         if self._stopping:
             return
-        log = self._log_file(child.service)
         if code == 2 and self._starting:
             return  # it refuses its settings: whoever waits for its start says so
+        log = self._logs[child.service]
         lived_s = asyncio.get_running_loop().time() - started
         restarts = child.restarts + 1 if lived_s < 60 else 1
         wait_s = min(0.25 * 2 ** (restarts - 1), _BACKOFF_S_MAX)
         if code < 0:
             how = f"was killed by {signal.Signals(-code).name}"
         else:
-            how = f"ended with exit code {code} ({self._last_words(child)})"
-        self._say(f"{child.service} {how}: started again in {wait_s:g} s, nothing is lost (its log: {log})")
+            how = f"ended with exit code {code} ({log.last_words()})"
+        self._say(f"{child.service} {how}: started again in {wait_s:g} s, nothing is lost (its log: {log.path})")
         await asyncio.sleep(wait_s)
-        if not self._stopping:
-            await self._spawn(child.service, restarts)
+        while not self._stopping:
+            try:
+                await self._spawn(child.service, restarts)
+            except OSError as error:
+                self._say(f"{child.service} cannot be started ({error.strerror}): tried again in {_BACKOFF_S_MAX:g} s")
+                await asyncio.sleep(_BACKOFF_S_MAX)
+            else:
+                return
 
-    async def _tend_logs(self) -> None:
+    async def _tend(self) -> None:
+        """Keep the logs short, and tell a person what the services cannot do and where room runs out."""
         while True:
             await asyncio.sleep(_TEND_S)
-            for service in SERVICES:
-                await asyncio.to_thread(_shorten, self._log_file(service))
+            for service, log in self._logs.items():
+                await asyncio.to_thread(log.shorten)
+                for trouble in await asyncio.to_thread(log.troubles):
+                    self._say_once(f"{service} {trouble}")
+            self._look_for_room()
+
+    def _say_once(self, sentence: str) -> None:
+        now = asyncio.get_running_loop().time()
+        self._said = {words: at for words, at in self._said.items() if now - at < _AGAIN_S}
+        if sentence not in self._said:
+            self._said[sentence] = now
+            self._say(sentence)
+
+    def _look_for_room(self) -> None:
+        free = shutil.disk_usage(self.data.root).free
+        if free < _FREE_BYTES_LOW:
+            self._say_once(
+                f"the disk of {self.data.root} is full, or nearly so: free some room; what cannot be taken in waits "
+                "in the log files"
+            )
+        elif self._is_full:
+            self._said.clear()
+            self._say("there is room on the disk again")
+        self._is_full = free < _FREE_BYTES_LOW
 
     async def _ready(self, service: str) -> None:
         deadline = asyncio.get_running_loop().time() + _READY_S
         while asyncio.get_running_loop().time() < deadline:
             child = self._children[service]
-            if any(line.get("event") == "service_started" for line in self._log_lines(child)):
+            if self._logs[service].has("service_started"):
                 self._say(f"{service} is running (process {child.process.pid})")
                 return
             if child.process.returncode == 2:
-                raise SettingsError(f"{service} refuses its settings: {self._last_words(child)}")
+                raise SettingsError(f"{service} refuses its settings: {self._logs[service].last_words()}")
             await asyncio.sleep(0.05)
-        raise TransientError(f"{service} did not start within {_READY_S:.0f} s: see {self._log_file(service)}")
+        log = self._logs[service]
+        raise TransientError(f"{service} did not start within {_READY_S:.0f} s ({log.last_words()}): see {log.path}")
 
     async def _answers(self) -> str:
         deadline = asyncio.get_running_loop().time() + _READY_S
@@ -280,28 +318,10 @@ class Standalone:
                 await asyncio.to_thread(_get, f"{url}/healthz")
                 return url
             await asyncio.sleep(0.05)
-        raise TransientError(f"query does not answer: see {self._log_file('query')}")
-
-    def _log_file(self, service: str) -> Path:
-        return self.data.run / f"{service}.log"
+        raise TransientError(f"query does not answer: see {self._logs['query'].path}")
 
     def _pid_file(self, service: str) -> Path:
         return self.data.run / f"{service}.pid"
-
-    def _log_lines(self, child: _Child) -> Iterator[Mapping[str, object]]:
-        with contextlib.suppress(FileNotFoundError), self._log_file(child.service).open("rb") as log:
-            log.seek(child.log_offset)
-            for line in log:
-                with contextlib.suppress(ValueError):
-                    decoded = json.loads(line)
-                    if isinstance(decoded, dict):
-                        yield decoded
-
-    def _last_words(self, child: _Child) -> str:
-        with self._log_file(child.service).open("rb") as log:
-            log.seek(child.log_offset)
-            words = log.read().decode("utf-8", "replace").strip().splitlines()
-        return words[-1] if words else "it says nothing"
 
 
 def _ours_below(data: DataFolder, roots: tuple[str, ...]) -> list[str]:
@@ -331,17 +351,6 @@ def _value(value: object) -> str:
         # A TOML basic string has JSON's escapes, but for the surrogate pairs that ensure_ascii would make.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value)
-
-
-def _shorten(log: Path) -> None:
-    """Keep one older log beside the present one, so that our own words cannot fill the disk.
-
-    The process goes on appending to the same file, so it is copied and emptied, not renamed.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        if log.stat().st_size > _LOG_BYTES_MAX:
-            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
-            os.truncate(log, 0)
 
 
 def _free_port() -> int:

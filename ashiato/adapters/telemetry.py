@@ -10,7 +10,7 @@ from typing import TextIO
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, start_http_server
 
-from ashiato.core.events import Event, InvariantRefused, Level, Metric
+from ashiato.core.events import Event, InvariantRefused, Level, LogLinesUnwritten, Metric
 from ashiato.core.invariants import InvariantError
 
 
@@ -24,6 +24,7 @@ class Telemetry:
         self.service = service
         self._spoken = tuple(Level)[tuple(Level).index(level) :]
         self.registry = CollectorRegistry()
+        self._unwritten = 0
         self._instruments: dict[str, Counter | Gauge] = {}
         self._log = structlog.wrap_logger(
             structlog.PrintLogger(stream or sys.stderr),
@@ -40,7 +41,20 @@ class Telemetry:
         for metric in event.metrics:
             self._move(metric, facts)
         if event.level in self._spoken:
-            getattr(self._log, event.level.value)(_snake(type(event).__name__), service=self.service, **facts)
+            self._speak(event.level, _snake(type(event).__name__), facts)
+
+    def _speak(self, level: Level, name: str, facts: dict[str, object]) -> None:
+        """Write a line. A log that cannot take it, such as one on a full disk, must not stop the service."""
+        try:
+            if self._unwritten:
+                lost = LogLinesUnwritten(count=self._unwritten)
+                self._log.warning(_snake(type(lost).__name__), service=self.service, count=lost.count)
+                self._unwritten = 0
+            getattr(self._log, level.value)(name, service=self.service, **facts)
+        except OSError:
+            self._unwritten += 1
+            for metric in LogLinesUnwritten.metrics:
+                self._move(metric, {"count": 1})
 
     def refused(self, error: InvariantError) -> None:
         """Count and log an invariant that did not hold."""

@@ -54,12 +54,15 @@ def main() -> None:
         _fail(str(error), 2)
     except AshiatoError as error:
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("stopped", 1)
     except BrokenPipeError:
         # Whoever read our answer has seen enough; nothing may be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _fail(f"{error.strerror or error}{where}", 1)
+    except KeyboardInterrupt:
+        _fail("stopped", 1)
 
 
 def _fail(sentence: str, code: int) -> None:

@@ -108,7 +108,7 @@ def logs(
     ca_file: CaFile = "",
     archive: Archive = "",
 ) -> None:
-    """Print what `kubectl logs` would have printed, byte for byte, of a pod that is gone."""
+    """Print what `kubectl logs` would have printed of a pod that is gone: byte for byte, but for a terminal's sake."""
     from ashiato.cli.show import coverage_sentences  # noqa: PLC0415 - see the package
     from query.engine import LogsRequest  # noqa: PLC0415 - the same
 
@@ -124,7 +124,11 @@ def logs(
         return printed.content, printed.coverage
 
     content, coverage = _ask(_place(data, url, token_file, ca_file, archive), ask)
-    sys.stdout.buffer.write(content)
+    if sys.stdout.isatty() and not raw:
+        # A pipe gets every byte; a terminal would obey some of them.
+        sys.stdout.writelines(f"{safe(line)}\n" for line in content.decode("utf-8", "replace").splitlines())
+    else:
+        sys.stdout.buffer.write(content)
     sys.stdout.flush()
     if sys.stderr.isatty() or not coverage.get("complete"):
         for sentence in coverage_sentences(coverage):

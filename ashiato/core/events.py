@@ -72,6 +72,17 @@ class PartUnavailable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogLinesUnwritten(Event):
+    """Our own log could not take lines, as on a full disk; the metrics moved all the same."""
+
+    level: ClassVar[Level] = Level.WARNING
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="log_lines_unwritten_total", help="Lines of our own log that were not written", value="count"),
+    )
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InvariantRefused(Event):
     """An invariant did not hold: the act was refused, and a person is needed."""
 
