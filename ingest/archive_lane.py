@@ -7,29 +7,21 @@ that the commit names. Where the log is not the one that was read, it begins ane
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import Final
 
 from ashiato.adapters.journal import Journal
 from ashiato.adapters.telemetry import Telemetry
-from ashiato.core import frontier
 from ashiato.core.frontier import FileState, Frontier, Page
-from ashiato.core.journal import FrontierRef
 from ashiato.core.limits import TAIL_SEGMENT_RAW_BYTES
 from ashiato.core.ports import ArchiveReader, BusReader, Partition
 from ingest.admission import Admission
 from ingest.batch import Reached, StoredPiece
 from ingest.contracts import LineState
 from ingest.events import IncarnationBegun
-from ingest.held import HeldPacks
-from ingest.rows import reopen
-
-_PAGES_KEPT: Final = 8
+from ingest.known_files import KnownFiles, is_same_log
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,10 +91,9 @@ class LaneStarts:
 
     def __init__(self, *, reader: BusReader, archive: ArchiveReader, journal: Journal, telemetry: Telemetry) -> None:
         self._reader = reader
-        self._archive = archive
         self._journal = journal
         self._telemetry = telemetry
-        self._files_of_page: OrderedDict[str, dict[str, FileState]] = OrderedDict()
+        self._files = KnownFiles(archive, journal)
 
     async def lane(self, where: Partition, bus_id: str) -> Lane:
         """Return a partition's lane behind the newest commit.
@@ -117,7 +108,7 @@ class LaneStarts:
         start, _ = await self._reader.bounds(where)
         if txn is None:
             return self._new(f"{bus_id}#0", "", Reached(next=start, record_sha256=""), None)
-        known = await asyncio.to_thread(self._frontier_at, txn.frontier)
+        known = await asyncio.to_thread(self._files.frontier_at, txn.frontier)
         reached = Reached(next=txn.next, record_sha256=known.record_sha256)
         if state.incarnation_of(where, bus_id) == txn.incarnation and await self.is_same_log(where, reached):
             lane = self._new(txn.incarnation, txn.frontier.sha256, reached, known)
@@ -132,11 +123,8 @@ class LaneStarts:
         return lane
 
     async def is_same_log(self, where: Partition, reached: Reached) -> bool:
-        """Tell whether the record before a position is the one that was read (J5); missing is different."""
-        if not reached.record_sha256:
-            return True
-        record = await self._reader.read_one(where, reached.next - 1)
-        return record is not None and hashlib.sha256(record.value).hexdigest() == reached.record_sha256
+        """Tell whether the record before a position is the one that was read (J5)."""
+        return await is_same_log(self._reader, where, next_position=reached.next, record_sha256=reached.record_sha256)
 
     def _new(self, incarnation: str, follows: str, reached: Reached, known: Frontier | None) -> Lane:
         files = {file.file_id: file for file in known.files} if known is not None else {}
@@ -148,41 +136,19 @@ class LaneStarts:
             pages=known.pages if known is not None else (),
             tail_start=reached.next,
         )
-        # Pages are looked up in the lane, which learns of new ones with each commit.
-        lane.admission.find = lambda file_id: self._find_in_pages(lane.pages, file_id)
+
+        def find(file_id: str) -> FileState | None:
+            # Pages are looked up in the lane, which learns of new ones with each commit.
+            file = self._files.find(lane.pages, file_id)
+            if file is not None:
+                for states in (lane.pack_states, lane.tail_states):
+                    carry(states, [(file_id, self._files.lines_of(file))])
+            return file
+
+        lane.admission.find = find
         return lane
 
-    def _frontier_at(self, ref: FrontierRef) -> Frontier:
-        content, _ = self._archive.get("work", ref.path, ref.version_id)
-        return frontier.decode(content, ref.sha256)
-
-    def _find_in_pages(self, pages: tuple[Page, ...], file_id: str) -> FileState | None:
-        for page in reversed(pages):
-            if page.file_id_min <= file_id <= page.file_id_max:
-                found = self._page(page).get(file_id)
-                if found is not None:
-                    return found
-        return None
-
-    def _page(self, page: Page) -> dict[str, FileState]:
-        files = self._files_of_page.get(page.sha256)
-        if files is None:
-            content, _ = self._archive.get("work", page.path, page.version_id)
-            files = {file.file_id: file for file in frontier.decode_page(content, page.sha256)}
-            self._files_of_page[page.sha256] = files
-            if len(self._files_of_page) > _PAGES_KEPT:
-                self._files_of_page.popitem(last=False)
-        return files
-
     def _reopen_lines(self, lane: Lane) -> None:
-        """Rebuild how the lines of each file stood: frontier entries carry no payload, the packs do."""
-        packs = HeldPacks(self._archive, self._journal.state)
-        for file in lane.admission.files.values():
-            state = LineState(
-                at_line=file.at_line, cut_iostream=file.cut_iostream, cut_time_unix_nano=file.cut_time_unix_nano
-            )
-            if file.open_joins:
-                rows = packs.rows_of(file, min(join.first_offset for join in file.open_joins))
-                state = replace(state, open_parts=reopen(file.file_id, rows).open_parts)
-            carry(lane.pack_states, [(file.file_id, state)])
+        """Rebuild how the lines of each file stood."""
+        carry(lane.pack_states, ((file.file_id, self._files.lines_of(file)) for file in lane.admission.files.values()))
         lane.tail_states = dict(lane.pack_states)

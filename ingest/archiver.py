@@ -484,6 +484,11 @@ class Archiver:
                 elif settled is not sealed:
                     live_files[file_id] = carried(live, settled)
             lane.carry((file_id, state) for file_id, state in done.states.items() if file_id in done.files[where])
+            for file_id in put.moved:
+                if file_id not in live_files:
+                    # Found again in its page, it is told there how its lines stand.
+                    lane.pack_states.pop(file_id, None)
+                    lane.tail_states.pop(file_id, None)
             lane.committed(put.txn.next)
             if self._tail is not None:
                 self._tail.forget(where, put.txn.next)

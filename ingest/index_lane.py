@@ -7,7 +7,7 @@ it, so that a published position always means: everything below can be searched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -86,7 +86,7 @@ class Lane:
         self.waits = [position for position in self.waits if position >= next_position]
         return self.next >= next_position and any(position < next_position for position in self.doubted.values())
 
-    def learn(self, known: Frontier, files_of: Callable[[Page], Iterable[FileState]]) -> bool:
+    def learn(self, known: Frontier, files_of: Callable[[Page], Mapping[str, FileState]]) -> bool:
         """Take over from a commit that the lane has read past which packs hold what, and forget their places.
 
         Returns False where the archiver forked a file that this lane went on with: the lane is to be made anew.
@@ -101,7 +101,7 @@ class Lane:
             self.admission.files[file.file_id] = msgspec.structs.replace(live, ranges=file.ranges)
         for page in known.pages:
             if page not in self.pages:
-                self._let_go(files_of(page))
+                self._let_go(files_of(page).values())
         self.pages = known.pages
         self.places = {
             file_id: kept

@@ -7,28 +7,24 @@ no longer holds is named as the first commit whose packs have it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from dataclasses import replace
 
 from ashiato.adapters.journal import Journal
-from ashiato.core import frontier
-from ashiato.core.frontier import FileState, Frontier, Page
+from ashiato.core.frontier import FileState, Frontier
 from ashiato.core.invariants import I5, check
-from ashiato.core.journal import FrontierRef, Txn
+from ashiato.core.journal import Txn
 from ashiato.core.ports import ArchiveReader, BusReader, Partition
 from ingest.admission import Admission
 from ingest.contracts import LineState
-from ingest.held import HeldPacks
 from ingest.index_lane import Lane
-from ingest.rows import reopen
+from ingest.known_files import KnownFiles, is_same_log
 
 
 class Starts:
     """Makes lanes from the journal, the archive's frontiers, and the bus's bounds."""
 
     def __init__(self, *, reader: BusReader, archive: ArchiveReader, journal: Journal) -> None:
+        self.files = KnownFiles(archive, journal)
         self._reader = reader
-        self._archive = archive
         self._journal = journal
 
     async def lane(self, where: Partition, bus_id: str, published: int | None) -> tuple[Lane, int | None]:
@@ -45,9 +41,11 @@ class Starts:
             lane = self._new(where, f"{bus_id}#0", start, None)
             lane.published = published if published is not None and published <= end else 0
             return lane, None
-        known = await asyncio.to_thread(self.frontier_at, newest.frontier)
+        known = await asyncio.to_thread(self.files.frontier_at, newest.frontier)
         same = self._journal.state.incarnation_of(where, bus_id) == newest.incarnation
-        if not same or not await self._same_log(where, known):
+        if not same or not await is_same_log(
+            self._reader, where, next_position=known.next, record_sha256=known.record_sha256
+        ):
             # (J5) another log: what the packs hold of the one before it is taken from them.
             lane = self._new(where, self._journal.state.next_incarnation(where, bus_id), start, known)
             await asyncio.to_thread(self._reopen_lines, lane)
@@ -57,22 +55,12 @@ class Starts:
         if txn is None or txn.next < start:
             txn, behind = newest, commit + 1
         elif txn is not newest:
-            known = await asyncio.to_thread(self.frontier_at, txn.frontier)
+            known = await asyncio.to_thread(self.files.frontier_at, txn.frontier)
         check(I5, behind is not None or (published is not None and txn.next <= published), topic=where.topic)
         lane = self._new(where, txn.incarnation, txn.next, known)
         lane.published = published or 0
         await asyncio.to_thread(self._reopen_lines, lane)
         return lane, behind
-
-    def frontier_at(self, ref: FrontierRef) -> Frontier:
-        """Return the frontier that a commit names, held against its hash."""
-        content, _ = self._archive.get("work", ref.path, ref.version_id)
-        return frontier.decode(content, ref.sha256)
-
-    def files_of(self, page: Page) -> tuple[FileState, ...]:
-        """Return the files of a page, held against its hash."""
-        content, _ = self._archive.get("work", page.path, page.version_id)
-        return frontier.decode_page(content, page.sha256)
 
     def _commit_below(self, where: Partition, newest: Txn, published: int | None) -> tuple[int, Txn | None]:
         """Return the newest commit that moved ``where`` to at most ``published``; (-1, None) where there is none."""
@@ -98,34 +86,24 @@ class Starts:
             admission=Admission(files=files, find=lambda _: None),
             pages=known.pages if known is not None else (),
         )
-        # Pages are looked up in the lane, which learns of new ones.
-        lane.admission.find = lambda file_id: self._find_in_pages(lane.pages, file_id)
+
+        def find(file_id: str) -> FileState | None:
+            # Pages are looked up in the lane, which learns of new ones.
+            file = self.files.find(lane.pages, file_id)
+            if file is not None:
+                _stand(lane, file_id, self.files.lines_of(file))
+            return file
+
+        lane.admission.find = find
         return lane
 
-    def _find_in_pages(self, pages: tuple[Page, ...], file_id: str) -> FileState | None:
-        for page in reversed(pages):
-            if page.file_id_min <= file_id <= page.file_id_max:
-                found = next((file for file in self.files_of(page) if file.file_id == file_id), None)
-                if found is not None:
-                    return found
-        return None
-
-    async def _same_log(self, where: Partition, known: Frontier) -> bool:
-        """Whether the record before the committed position is the one that was archived (J5)."""
-        if not known.record_sha256:
-            return True
-        record = await self._reader.read_one(where, known.next - 1)
-        return record is not None and hashlib.sha256(record.value).hexdigest() == known.record_sha256
-
     def _reopen_lines(self, lane: Lane) -> None:
-        """Rebuild how the lines of each file stood at the frontier: it carries no payload, the packs do."""
-        packs = HeldPacks(self._archive, self._journal.state)
+        """Rebuild how the lines of each file stood at the frontier."""
         for file in lane.admission.files.values():
-            state = LineState(
-                at_line=file.at_line, cut_iostream=file.cut_iostream, cut_time_unix_nano=file.cut_time_unix_nano
-            )
-            if file.open_joins:
-                rows = packs.rows_of(file, min(join.first_offset for join in file.open_joins))
-                state = replace(state, open_parts=reopen(file.file_id, rows).open_parts)
-            if state != LineState():
-                lane.states[file.file_id] = state
+            _stand(lane, file.file_id, self.files.lines_of(file))
+
+
+def _stand(lane: Lane, file_id: str, state: LineState) -> None:
+    """Note how a file's lines stand; the state in which every file begins needs no entry."""
+    if state != LineState():
+        lane.states[file_id] = state

@@ -381,8 +381,8 @@ class Indexer:
             return False
         if lane.next < txn.next:
             return True
-        known = await asyncio.to_thread(self._starts.frontier_at, txn.frontier)
-        return await asyncio.to_thread(lane.learn, known, self._starts.files_of)
+        known = await asyncio.to_thread(self._starts.files.frontier_at, txn.frontier)
+        return await asyncio.to_thread(lane.learn, known, self._starts.files.files_of)
 
     def _packs_since(self, commit: int) -> list[AddedPack]:
         return sorted(

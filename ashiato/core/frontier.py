@@ -18,7 +18,7 @@ import msgspec
 import zstandard
 
 from ashiato.core.errors import EvidenceError, RejectedError
-from ashiato.core.limits import FRONTIER_ACTIVE_FILES_MAX, FRONTIER_RANGES_MAX
+from ashiato.core.limits import FRONTIER_ACTIVE_FILES_MAX, FRONTIER_IDLE_NS, FRONTIER_RANGES_MAX
 
 FRONTIER_VERSION: Final = 1
 PAGE_FILES_MAX: Final = 1024
@@ -92,6 +92,11 @@ class Frontier(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[FileState, ...]
     """Ordered by file id."""
     pages: tuple[Page, ...] = ()
+    v: int = FRONTIER_VERSION
+
+
+class _PageFiles(msgspec.Struct, frozen=True, kw_only=True):
+    files: tuple[FileState, ...]
     v: int = FRONTIER_VERSION
 
 
@@ -180,12 +185,16 @@ def decode(content: bytes, sha256: str) -> Frontier:
 
 def encode_page(files: Iterable[FileState]) -> bytes:
     """Return the stored bytes of a page."""
-    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(_JSON.encode(tuple(files)))
+    page = _PageFiles(files=tuple(files))
+    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(_JSON.encode(page))
 
 
 def decode_page(content: bytes, sha256: str) -> tuple[FileState, ...]:
     """Read a page back. Raises as :func:`decode`."""
-    return msgspec.json.decode(_checked(content, sha256), type=tuple[FileState, ...])
+    page = msgspec.json.decode(_checked(content, sha256), type=_PageFiles)
+    if page.v != FRONTIER_VERSION:
+        raise RejectedError("page of a frontier of an unknown version", version=page.v)
+    return page.files
 
 
 def path_of(sha256: str) -> str:
@@ -199,11 +208,19 @@ def digest(content: bytes) -> str:
 
 
 def overflow(files: Mapping[str, FileState]) -> list[FileState]:
-    """Return the closed files that are to move to a page, oldest first; [] while there is room."""
+    """Return the closed and idle files that are to move to a page, oldest first; [] while there is room.
+
+    A file that no chunk came of for a day is idle: nodes go, and never close what they had open.
+    """
     if len(files) <= FRONTIER_ACTIVE_FILES_MAX:
         return []
-    closed = sorted((f for f in files.values() if f.closed or f.imported), key=lambda f: f.file_id)
-    return closed[:PAGE_FILES_MAX]
+    newest = max(file.observed_time_unix_nano for file in files.values())
+    resting = [
+        file
+        for file in files.values()
+        if file.closed or file.imported or newest - file.observed_time_unix_nano > FRONTIER_IDLE_NS
+    ]
+    return sorted(resting, key=lambda file: file.file_id)[:PAGE_FILES_MAX]
 
 
 _JSON: Final = msgspec.json.Encoder(order="sorted")

@@ -66,7 +66,10 @@ BATCH_HELD_BYTES_MAX = 64 * MIB
 """Memory that admitted bytes may take, compressed where they came so; a commit is made early where it is reached."""
 
 FRONTIER_ACTIVE_FILES_MAX = 4096
-"""Closed files beyond this move from the frontier to content-addressed pages."""
+"""Closed and idle files beyond this move from the frontier to content-addressed pages."""
+
+FRONTIER_IDLE_NS = 86_400_000_000_000
+"""A file that nothing came of for this long moves to a page like a closed one (a day)."""
 
 FRONTIER_RANGES_MAX = 16
 """Pack ranges remembered per file for comparing what is sent again (J4); an older range cannot be compared."""

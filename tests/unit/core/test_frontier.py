@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ashiato.core import frontier
 from ashiato.core.errors import EvidenceError, RejectedError
 from ashiato.core.frontier import Cut, Does, FileState, Frontier, HeldRange, OpenJoin, Page, extend, plan, settle
+from ashiato.core.limits import FRONTIER_IDLE_NS
 
 
 def _file(number: int = 1, **known: object) -> FileState:
@@ -104,3 +106,19 @@ def test_closed_files_move_to_a_page_oldest_first_where_there_are_too_many(monke
     assert frontier.decode_page(content, frontier.digest(content)) == tuple(moved)
     with pytest.raises(EvidenceError):
         frontier.decode_page(content, "00")
+
+
+def test_a_file_that_nothing_came_of_for_long_moves_like_a_closed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that is gone never closes what it had open."""
+    monkeypatch.setattr(frontier, "FRONTIER_ACTIVE_FILES_MAX", 3)
+    now, idle = 10 * FRONTIER_IDLE_NS, FRONTIER_IDLE_NS
+    ages = {0: 2 * idle, 1: 0, 2: idle, 3: idle + 1, 4: 5}
+    files = {f"F{n:03}": _file(n, observed_time_unix_nano=now - age) for n, age in ages.items()}
+    assert [file.file_id for file in frontier.overflow(files)] == ["F000", "F003"]
+
+
+def test_a_page_of_another_version_is_not_read() -> None:
+    page = msgspec.json.decode(zstandard.ZstdDecompressor().decompress(frontier.encode_page([_file()])))
+    content = zstandard.ZstdCompressor().compress(msgspec.json.encode({**page, "v": 99}))
+    with pytest.raises(RejectedError, match="version"):
+        frontier.decode_page(content, frontier.digest(content))

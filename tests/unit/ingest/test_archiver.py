@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ashiato.adapters.archive_directory import DirectoryReader, DirectoryWriter
@@ -28,7 +29,7 @@ from ashiato.core.frontier import FileState
 from ashiato.core.ids import TOPIC_BULK, TOPIC_PRIORITY
 from ashiato.core.limits import LINE_CUT_BYTES, MIB, TAIL_SEGMENT_AGE_NS
 from ashiato.core.ports import BusRecord, Partition
-from ashiato.core.table import SCHEMA, uids
+from ashiato.core.table import SCHEMA, conform, uids
 from ingest.archiver import Archiver, ArchiverSettings, BatchLostError
 from ingest.tail import TailFolder
 from tests.simulation.house import Held, read_held
@@ -236,6 +237,41 @@ async def test_files_that_moved_to_pages_are_found_again(
         number: content + cri("more") for number, content in files.items()
     }
     assert house.telemetry.value("trimmed_bytes_total") == sum(map(len, files.values()))
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_lines_of_an_idle_file_go_on_where_they_stood_although_it_moved_to_a_page(
+    house: House, monkeypatch: pytest.MonkeyPatch, *, restart: bool
+) -> None:
+    monkeypatch.setattr(frontier, "FRONTIER_ACTIVE_FILES_MAX", 1)
+    monkeypatch.setattr(frontier, "FRONTIER_IDLE_NS", 0)
+    archiver = await house.start()
+    first, half = cri("one ", part="P", at=1), cri("half a line", at=2).removesuffix(b"\n")
+    await house.send(chunk(first, number=1), chunk(half, number=2, flags=ChunkFlags.UNTERMINATED))
+    await house.send(chunk(cri("later"), number=3, observed=NOON + 1))
+    await archiver.step()
+    assert await archiver.flush()
+    where = Journal(DirectoryReader(house.root / "archive")).refresh().positions[BULK]
+    content, _ = DirectoryReader(house.root / "archive").get("work", where.frontier.path)
+    assert [file.file_id for file in frontier.decode(content, where.frontier.sha256).files] == [file_id(3)]
+    # when: both go on
+    if restart:
+        archiver = await house.start()
+    await house.send(
+        chunk(cri("two", at=3), len(first), number=1),
+        chunk(b" and its end\n", len(half), number=2, starts_at_line=False),
+    )
+    await archiver.step()
+    assert await archiver.flush()
+    # then: the join closes over both parts, and what follows a cut is a piece of that line
+    rows = {row["offset_start"]: row for row in _rows_of_packs(house)}
+    assert (rows[len(first)]["join_offset"], rows[len(first)]["body"]) == (0, "one two")
+    assert (rows[len(half)]["part"], rows[len(half)]["log_iostream"]) == ("C", "stdout")
+
+
+def _rows_of_packs(house: House) -> list[dict[str, Any]]:
+    folder = house.root / "archive" / "evidence"
+    return [row for path in folder.rglob("*.parquet") for row in conform(pq.read_table(path)).to_pylist()]
 
 
 async def test_a_join_goes_on_after_a_restart(house: House) -> None:
