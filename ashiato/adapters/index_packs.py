@@ -81,7 +81,13 @@ class PackIndex:
     async def search_in(self, snapshot: Snapshot, query: Query) -> Leg:
         """As :meth:`search`, in a snapshot taken before."""
         select(query, empty())
-        return await asyncio.to_thread(lambda: _Search(self, self._reader, snapshot, query).run())
+        search = _Search(self, self._reader, snapshot, query)
+        try:
+            return await asyncio.to_thread(search.run)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled: without this, questions that nobody waits for any more pile up.
+            search.give_up()
+            raise
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -142,6 +148,11 @@ class _Search:
         self._findings: list[str] = []
         self._expired: dict[str, None] = {}
         self._unreadable: dict[str, None] = {}
+        self._given_up = False
+
+    def give_up(self) -> None:
+        """Have :meth:`run` end before it reads more."""
+        self._given_up = True
 
     def run(self) -> Leg:
         try:
@@ -182,6 +193,8 @@ class _Search:
 
         push(self._all_packs())
         while heap and self._best.may_take(heap[0][0]):
+            if self._given_up:
+                raise TransientError("nobody waits for the search any more")
             candidate = heapq.heappop(heap)[2]
             if candidate.pack.path in self._expired or candidate.pack.path in self._unreadable:
                 continue
@@ -256,18 +269,25 @@ class _Best:
         self._wanted = query.limit + 1
         self._newest_first = query.order == "newest_first"
         self._kept = empty()
+        self._loose: list[pa.Table] = []
+        """Rows taken and not laid among the kept ones: while there is room for all, none needs its place."""
+        self._room = self._wanted
         self._tail_uids: frozenset[str] = frozenset()
 
     def begin(self, rows: pa.Table) -> None:
         """Take the tail's rows, cut already; packs may hold them again."""
         self._tail_uids = frozenset(uids(rows))
         self._kept = self.cut(rows)
+        self._room -= self._kept.num_rows
 
     def add(self, rows: pa.Table) -> None:
         """Take a row group's rows."""
         if self._tail_uids:
             rows = rows.filter(pa.array([uid not in self._tail_uids for uid in uids(rows)], pa.bool_()))
-        self._kept = self.cut(pa.concat_tables([self._kept, self.cut(rows)]))
+        self._loose.append(self.cut(rows))
+        self._room -= self._loose[-1].num_rows
+        if self._room <= 0:
+            self._lay()
 
     def key(self, candidate: _Candidate) -> int:
         """Return what sorts candidates: the lower, the earlier in the answer its best row may stand."""
@@ -282,8 +302,12 @@ class _Best:
 
     def taken(self) -> tuple[pa.Table, bool]:
         """Return the answer's rows, and whether there are more."""
+        self._lay()
         distinct = without_doubles(self._kept)
         return distinct.slice(0, self._wanted - 1), distinct.num_rows >= self._wanted
+
+    def _lay(self) -> None:
+        self._kept, self._loose = self.cut(pa.concat_tables([self._kept, *self._loose])), []
 
     def cut(self, rows: pa.Table) -> pa.Table:
         """Return the rows that could be answered if there were no others."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from io import BufferedReader
@@ -347,3 +348,31 @@ async def test_rows_of_another_version_are_not_read_as_if_they_were_of_this(corp
     leg = await index.search(Query(limit=EVERYTHING))
     assert leg.unreadable == (pack.path,)
     assert "version" in " ".join(leg.findings)
+
+
+class _SlowArchive(CountingArchive):
+    """A store that does not answer until it is told to."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def open(self, ref: ObjectRef) -> BufferedReader:
+        self.asked.set()
+        assert self.answers.wait(30)
+        return super().open(ref)
+
+
+async def test_a_search_that_nobody_waits_for_reads_no_more(corpus: Corpus) -> None:
+    archive = _SlowArchive(corpus.root)
+    search = asyncio.create_task(PackIndex(archive).search(Query(limit=EVERYTHING)))
+    assert await asyncio.to_thread(archive.asked.wait, 30)
+    # when it is given up while the first pack is asked for
+    search.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await search
+    archive.answers.set()
+    # then the thread ends there: what is asked next is answered by the same few threads
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert len(archive.opened) == 1
+    assert len(PackIndex(corpus.archive).refresh().packs) > 1
