@@ -106,6 +106,6 @@ class Pulse:
 
 def _acknowledged(file: Followed) -> Acknowledged:
     return Acknowledged(
-        file_id=file.facts.file_id, offset=str(file.cursor.offset), incarnation="", topic=file.partition.topic,
-        partition=file.partition.number, position=str(file.position),
+        file_id=file.facts.file_id, offset=str(file.cursor.offset), incarnation=file.incarnation,
+        topic=file.partition.topic, partition=file.partition.number, position=str(file.position),
     )  # fmt: skip

@@ -76,6 +76,8 @@ class Acked(msgspec.Struct, frozen=True, kw_only=True, tag="acked"):
     offset: int
     position: int
     guard: bytes = b""
+    incarnation: str = ""
+    """Of the bus that ``position`` is a place on."""
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True, tag="moved"):
@@ -107,6 +109,7 @@ class Remembered:
     head: Head | None = None
     offset: int = 0
     position: int = -1
+    incarnation: str = ""
     guard: bytes = b""
     done: bool = False
     modified_nano: int = 0
@@ -182,7 +185,10 @@ class Bookmark:
         for file_id, file in self.contents.files.items():
             entries.append(file.known)
             entries += [file.head] if file.head else []
-            acked = Acked(file_id=file_id, offset=file.offset, position=file.position, guard=file.guard)
+            acked = Acked(
+                file_id=file_id, offset=file.offset, position=file.position, guard=file.guard,
+                incarnation=file.incarnation,
+            )  # fmt: skip
             entries += [acked] if file.position >= 0 else []
             entries += [Moved(file_id=file_id, path=file.path)] if file.path != file.known.path else []
             entries += [Done(file_id=file_id, size=file.offset, modified_nano=file.modified_nano)] if file.done else []
@@ -204,7 +210,7 @@ def _apply(file: Remembered, entry: Head | Acked | Moved | Done) -> None:
         case Acked():
             if entry.offset >= file.offset:
                 file.offset, file.position, file.guard = entry.offset, entry.position, entry.guard
-                file.done = False
+                file.incarnation, file.done = entry.incarnation, False
         case Moved():
             file.path = entry.path
         case Done():

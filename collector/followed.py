@@ -56,6 +56,8 @@ class Followed:
     cursor: Cursor = Cursor()
     """Everything before it is acknowledged."""
     position: int = -1
+    incarnation: str = ""
+    """Of the bus that ``position`` is a place on; '' where that is not known."""
     head_noted: int = 0
     """Length of the head that the bookmark knows."""
     size: int = 0
@@ -110,9 +112,9 @@ class Followed:
                 return (payload[: where.length], where) if where is not None else None
         raise AssertionError("the second length decides")
 
-    def advance(self, to: Cursor, position: int) -> None:
+    def advance(self, to: Cursor, position: int, incarnation: str) -> None:
         """Take an acknowledgement in (C2)."""
-        self.cursor, self.position, self.moved_since_beat = to, position, True
+        self.cursor, self.position, self.incarnation, self.moved_since_beat = to, position, incarnation, True
 
     def begin(self) -> Cursor:
         """Return a cursor that has seen no more than the first bytes that are there now."""
@@ -134,7 +136,8 @@ class Followed:
         """Return what the bookmark is to know of the acknowledged bytes."""
         at = self.cursor
         return Acked(
-            file_id=self.facts.file_id, offset=at.offset, position=self.position, guard=digest(at.guard)
+            file_id=self.facts.file_id, offset=at.offset, position=self.position, guard=digest(at.guard),
+            incarnation=self.incarnation,
         )  # fmt: skip
 
     @property

@@ -281,7 +281,7 @@ class Registry:
         file = Followed(
             facts=facts_of(known), flags=ChunkFlags(known.flags), partition=self._partition_of(known),
             path=candidate.path, content=content, identity=candidate.identity, cursor=cursor,
-            position=remembered.position, rotated=candidate.rotated,
+            position=remembered.position, incarnation=remembered.incarnation, rotated=candidate.rotated,
             head_noted=remembered.head.length if remembered.head is not None else 0,
             changed_monotonic_nano=self._clock.monotonic_nano(),
         )  # fmt: skip
@@ -398,7 +398,7 @@ class Registry:
             gone = Followed(
                 facts=facts_of(known), flags=ChunkFlags(known.flags), partition=self._partition_of(known),
                 path=file.path, content=None, identity=identity, cursor=Cursor(offset=file.offset),
-                position=file.position, closing=reason,
+                position=file.position, incarnation=file.incarnation, closing=reason,
             )  # fmt: skip
             plan.follow.append(gone)
 

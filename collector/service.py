@@ -73,6 +73,8 @@ class Collector:
         self._session = 0
         """Counts the bus writer's sessions, so that a failure that several partitions share resets it once."""
         self._session_lock = asyncio.Lock()
+        self._incarnations: dict[str, str] = {}
+        """Of each topic, as the present session found it."""
         self._turn = 0
         self._recognised: Recognised = {}
 
@@ -290,10 +292,10 @@ class Collector:
         if heads := [head for file, cursor in load.behind if (head := file.guarded(cursor)) is not None]:
             self._bookmark.note(*heads)
             self._flush()
-        position = await self._keep_sending(load)
+        position, incarnation = await self._keep_sending(load)
         for file, cursor in load.behind:
             file.end_sent = load.ends
-            file.advance(cursor, position)
+            file.advance(cursor, position, incarnation)
             self._bookmark.note(file.acked())
         self._pulse.acknowledged(load)
         topic, number = load.partition
@@ -303,18 +305,26 @@ class Collector:
             )
         )
 
-    async def _keep_sending(self, load: Load) -> int:
+    async def _keep_sending(self, load: Load) -> tuple[int, str]:
+        """Return where on which bus the frame lies."""
         wait = RETRY_S_MIN
         while True:
             async with self._session_lock:
                 session = self._session
             try:
-                return await self._writer.send(load.partition, load.value)
+                # Asked before: a log that is made anew in between is never taken for the one before it.
+                incarnation = await self._incarnation(load.partition.topic)
+                return await self._writer.send(load.partition, load.value), incarnation
             except (TransientError, NotHeldError, RejectedError, RefusedError) as error:
                 self._unavailable("bus", error, wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, RETRY_S_MAX)
             await self._reset(session)
+
+    async def _incarnation(self, topic: str) -> str:
+        if topic not in self._incarnations:
+            self._incarnations[topic] = await self._writer.incarnation(topic)
+        return self._incarnations[topic]
 
     async def _reset(self, session: int) -> None:
         """Close the session in which a send failed, unless another partition has done so already."""
@@ -327,6 +337,7 @@ class Collector:
                 self._unavailable("bus", error, 0)
             else:
                 self._session += 1
+                self._incarnations.clear()
 
     def _unavailable(self, part: str, error: AshiatoError, wait_s: float) -> None:
         self._telemetry.emit(PartUnavailable(part=part, error=str(error), retry_in_ms=int(wait_s * 1000)))

@@ -7,6 +7,7 @@ no longer holds is named as the first commit whose packs have it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from ashiato.adapters.journal import Journal
 from ashiato.core.frontier import FileState, Frontier
@@ -19,6 +20,11 @@ from ingest.index_lane import Lane
 from ingest.known_files import KnownFiles, is_same_log
 
 
+def published_as(where: Partition, incarnation: str) -> Partition:
+    """Return the name under which a position is published that counts on one incarnation of the bus alone (J5)."""
+    return Partition(incarnation, where.number)
+
+
 class Starts:
     """Makes lanes from the journal, the archive's frontiers, and the bus's bounds."""
 
@@ -27,7 +33,7 @@ class Starts:
         self._reader = reader
         self._journal = journal
 
-    async def lane(self, where: Partition, bus_id: str, published: int | None) -> tuple[Lane, int | None]:
+    async def lane(self, where: Partition, bus_id: str, positions: Mapping[Partition, int]) -> tuple[Lane, int | None]:
         """Return a partition's lane, and the first commit whose packs hold what its bus no longer does (or None).
 
         Raises:
@@ -36,6 +42,7 @@ class Starts:
         """
         start, end = await self._reader.bounds(where)
         newest = self._journal.state.positions.get(where)
+        published = positions.get(published_as(where, self._journal.state.incarnation_of(where, bus_id)))
         if newest is None:
             # Nothing is archived yet: all that there is stands on the bus.
             lane = self._new(where, f"{bus_id}#0", start, None)

@@ -24,14 +24,14 @@ from ashiato.core.errors import NotHeldError, RejectedError, TransientError
 from ashiato.core.events import PartUnavailable
 from ashiato.core.ids import TOPICS
 from ashiato.core.journal import AddedPack
-from ashiato.core.limits import MIB
+from ashiato.core.limits import KIB, MIB
 from ashiato.core.ports import ArchiveReader, BusReader, BusRecord, Clock, IndexOutcome, IndexWriter, Partition
 from ingest.admission import chunks_of
 from ingest.contracts import LineState, Piece
 from ingest.held import HeldPacks, held_or_none
 from ingest.index_events import IndexedFromPacks, PartitionReadAgain, RowsIndexed, RowsNotIndexed
 from ingest.index_lane import Lane
-from ingest.index_start import Starts
+from ingest.index_start import Starts, published_as
 from ingest.packed_rows import files_from_packs_only, rows_of_pack
 from ingest.rows import build_rows
 
@@ -40,8 +40,9 @@ T = TypeVar("T")
 FOLLOWED: Final = Partition("journal", 0)
 """Published beside the bus's partitions: the next commit whose packs are to be looked through for forks."""
 
-POLL_BYTES: Final = 2 * MIB
-"""Compressed bytes taken from the bus at once."""
+POLL_BYTES: Final = 256 * KIB
+"""Compressed bytes taken from the bus at once: their rows are written before a position can be published, so with much
+more a backlog would make what is new wait for all of it."""
 SLICE_ROWS: Final = 4096
 SLICE_BYTES: Final = 8 * MIB
 """Rows, and their bytes, that are written at once."""
@@ -162,7 +163,7 @@ class Indexer:
         self._followed = self._published.get(FOLLOWED, 0)
         self._lanes, missed = {}, []
         for where, bus_id in (await self._bus_ids()).items():
-            self._lanes[where], behind = await self._starts.lane(where, bus_id, self._published.get(where))
+            self._lanes[where], behind = await self._starts.lane(where, bus_id, self._published)
             missed += [behind] if behind is not None else []
         if missed:
             await self._fill(min(missed))
@@ -330,6 +331,7 @@ class Indexer:
         if self._followed != self._published.get(FOLLOWED, 0):
             await self._publish_now({FOLLOWED: self._followed})
         reached = {where: lane.reached for where, lane in self._lanes.items()}
+        reached |= {published_as(where, lane.incarnation): lane.reached for where, lane in self._lanes.items()}
         if moved := {where: at for where, at in reached.items() if self._published.get(where) != at}:
             await self._publish_now(moved)
 

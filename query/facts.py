@@ -15,7 +15,7 @@ from ashiato.core.ports import Partition
 from ashiato.core.query import Node
 from query.coverage import Facts, Holding
 from query.known import FileKnown, Known, root_of
-from query.ledger_fold import GapStated, LedgerFold
+from query.ledger_fold import Ack, GapStated, LedgerFold
 from query.scope import facts_of, facts_of_folders, facts_of_kinds, possible
 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -111,10 +111,9 @@ def _holding(
     file = known.files.get(file_id, FileKnown(source=source))
     fold = known.fold
     birth, ack = fold.births.get(file_id), fold.acks.get(file_id)
-    txn = known.state.positions.get(ack.where) if ack is not None else None
     expired, until = _expired(file, removed.get(_class_of(source), ()), known) if removed else (0, 0)
-    passed = ack is not None and txn is not None and txn.next > ack.position
-    in_hot = ack is not None and not passed and hot.answered and hot.positions.get(ack.where, 0) > ack.position
+    passed = ack is not None and _passed(known, ack)
+    in_hot = ack is not None and not passed and hot.answered and _hot_position(known, ack, hot) > ack.position
     return Holding(
         file_id=file_id,
         source=source,
@@ -130,6 +129,24 @@ def _holding(
         expired_bytes=expired,
         expired_until_unix_nano=until,
     )
+
+
+def _passed(known: Known, ack: Ack) -> bool:
+    """Whether the journal has passed an acknowledged position, on the bus that it is a position of (J5)."""
+    txn = known.state.positions.get(ack.where)
+    if txn is None or (ack.incarnation and txn.incarnation != _incarnation(known, ack)):
+        return False
+    return txn.next > ack.position
+
+
+def _hot_position(known: Known, ack: Ack, hot: Hot) -> int:
+    """Return how far the hot index has the log that was acknowledged; another log's positions tell nothing of it."""
+    place = Partition(_incarnation(known, ack), ack.where.number) if ack.incarnation else ack.where
+    return hot.positions.get(place, 0)
+
+
+def _incarnation(known: Known, ack: Ack) -> str:
+    return known.state.incarnation_of(ack.where, ack.incarnation)
 
 
 def _gaps(fold: LedgerFold) -> tuple[defaultdict[str, tuple[GapStated, ...]], list[GapStated]]:

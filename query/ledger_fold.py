@@ -35,6 +35,8 @@ class Ack:
     offset: int
     where: Partition
     position: int
+    incarnation: str = ""
+    """Of the bus, without the journal's counter; '' where the node did not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +182,7 @@ def _attester_of(source: str) -> str:
 
 def _ack(moved: ledger.Acknowledged) -> Ack:
     where = Partition(moved.topic, moved.partition)
-    return Ack(offset=_int64(moved.offset), where=where, position=_int64(moved.position))
+    return Ack(offset=_int64(moved.offset), where=where, position=_int64(moved.position), incarnation=moved.incarnation)
 
 
 def _gap(gap: ledger.Gap, attester: str, stated_unix_nano: int) -> GapStated:

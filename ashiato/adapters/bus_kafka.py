@@ -84,6 +84,12 @@ class KafkaWriter:
         self._partitions[topic] = facts.partitions
         return facts.partitions
 
+    async def incarnation(self, topic: str) -> str:
+        """Return the cluster's id and the topic's."""
+        session = await self._ready()
+        client = session.producer.client
+        return (await facts_of(client, topic, timeout_s=self._settings.request_timeout_s)).incarnation
+
     async def send(self, partition: Partition, value: bytes) -> int:
         """Return the position of ``value`` once all in-sync replicas have it."""
         if len(value) > FRAME_BYTES_MAX:

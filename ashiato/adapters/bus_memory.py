@@ -51,6 +51,11 @@ class _Side:
         """Return how many partitions ``topic`` has."""
         return len(self.broker.logs(topic))
 
+    async def incarnation(self, topic: str) -> str:
+        """Return the broker's id and the topic."""
+        self.broker.logs(topic)
+        return f"{self.broker.bus_id}/{topic}"
+
     async def bounds(self, partition: Partition) -> tuple[int, int]:
         """Return (first readable position, next position)."""
         log = self.broker.log(partition)
@@ -82,11 +87,6 @@ class MemoryReader(_Side):
     def __init__(self, broker: MemoryBroker) -> None:
         super().__init__(broker)
         self._next: dict[Partition, int] = {}
-
-    async def incarnation(self, topic: str) -> str:
-        """Return the broker's id and the topic."""
-        self.broker.logs(topic)
-        return f"{self.broker.bus_id}/{topic}"
 
     async def assign(self, starts: Mapping[Partition, int]) -> None:
         """Read from these positions on."""

@@ -67,6 +67,12 @@ class _Side:
             raise NotHeldError("no such topic", topic=topic)
         return found
 
+    async def incarnation(self, topic: str) -> str:
+        """Return the file's random id and the topic."""
+        await self.partitions(topic)
+        bus_id = await self._run(lambda db: str(db.execute("SELECT id FROM bus").get))
+        return f"{bus_id}/{topic}"
+
     async def bounds(self, partition: Partition) -> tuple[int, int]:
         """Return (first readable position, next position)."""
         return await self._run(lambda db: _bounds(db, partition))
@@ -186,12 +192,6 @@ class SqliteReader(_Side):
     def __init__(self, path: str) -> None:
         super().__init__(path, read_only=True)
         self._next: dict[Partition, int] = {}
-
-    async def incarnation(self, topic: str) -> str:
-        """Return the file's random id and the topic."""
-        await self.partitions(topic)
-        bus_id = await self._run(lambda db: str(db.execute("SELECT id FROM bus").get))
-        return f"{bus_id}/{topic}"
 
     async def assign(self, starts: Mapping[Partition, int]) -> None:
         """Read from these positions on."""

@@ -34,6 +34,10 @@ class BusWriter(Protocol):
         """Return how many partitions ``topic`` has. Raises NotHeldError if there is no such topic."""
         ...
 
+    async def incarnation(self, topic: str) -> str:
+        """As :meth:`BusReader.incarnation`: of which log the positions are that :meth:`send` returns."""
+        ...
+
     async def send(self, partition: Partition, value: bytes) -> int:
         """Return the position of ``value`` once it is durable (acks=all; fsync).
 

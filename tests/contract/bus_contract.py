@@ -226,6 +226,8 @@ class BusContract:
         with pytest.raises(NotHeldError):
             await reader.incarnation(NOWHERE.topic)
         with pytest.raises(NotHeldError):
+            await writer.incarnation(NOWHERE.topic)
+        with pytest.raises(NotHeldError):
             await reader.bounds(NOWHERE)
 
     async def test_a_partition_that_is_not_there_is_not_held(self, house: House) -> None:
@@ -369,11 +371,11 @@ class BusContract:
         assert kept is not None
         assert kept.value == b"2"
 
-    async def test_the_incarnation_is_the_same_for_every_reader_and_differs_between_topics(self, house: House) -> None:
+    async def test_the_incarnation_is_the_same_for_every_side_and_differs_between_topics(self, house: House) -> None:
         await house.keeper({TOPIC: 1, "ashiato.priority": 1})
-        one, two = await house.reader(), await house.reader()
+        one, two, writer = await house.reader(), await house.reader(), await house.writer()
 
-        assert await one.incarnation(TOPIC) == await two.incarnation(TOPIC)
+        assert await one.incarnation(TOPIC) == await two.incarnation(TOPIC) == await writer.incarnation(TOPIC)
         assert await one.incarnation(TOPIC) != await one.incarnation("ashiato.priority")
 
     async def test_values_are_bytes_whatever_they_hold(self, house: House) -> None:

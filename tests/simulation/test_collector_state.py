@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ashiato.adapters.bus_memory import MemoryWriter
+from ashiato.adapters.bus_memory import MemoryBroker, MemoryWriter
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.chunk import ChunkFlags
 from ashiato.core.errors import SettingsError, TransientError
@@ -248,3 +248,24 @@ async def test_file_order_is_birth_order_although_the_clock_was_put_back_between
     async with node.collector():
         await until(lambda: len(node.contents()) == 2)
     assert max(birth.file_id for birth in node.stated(Born) if "second" in birth.path) > first
+
+
+async def test_beats_say_on_which_bus_their_positions_are_and_keep_to_it(node: Node) -> None:
+    """C6: a position is one of a log; after a restart over another bus it is still one of the log before."""
+    node.write(node.pod_log(), lines(0, 10))
+    async with node.collector():
+        await until(lambda: any(beat.moved for beat in node.stated(Beat)))
+    (first,) = {moved.incarnation for beat in node.stated(Beat) for moved in beat.moved}
+    assert first == f"{node.broker.bus_id}/ashiato.bulk"
+    # when: another bus stands there, and one more file is written
+    node.broker = MemoryBroker(bus_id="made anew")
+    node.write(node.pod_log(pod="second"), lines(50, 5))
+    before = len(node.stated(Beat))
+    async with node.collector():
+        await until(lambda: sum(len(beat.moved) for beat in node.stated(Beat)[before:]) >= 2)
+    # then: each file's position is of the bus that acknowledged it
+    told = {moved.file_id: moved.incarnation for beat in node.stated(Beat) for moved in beat.moved}
+    names = {birth.file_id: birth.path for birth in node.stated(Born)}
+    assert {("second" in names[file_id]): incarnation for file_id, incarnation in told.items()} == {
+        False: first, True: "made anew/ashiato.bulk",
+    }  # fmt: skip

@@ -18,7 +18,7 @@ from ashiato.core.record import RowFlags
 from ashiato.core.table import uids
 from ingest.indexer import FOLLOWED, StartAgainError
 from tests.contract.index_rows import NOON, QUERIES, chunk, incident_chunks
-from tests.unit.ingest.index_line import PRIORITY, Line
+from tests.unit.ingest.index_line import BULK, PRIORITY, Line
 
 
 @pytest.fixture
@@ -390,3 +390,22 @@ async def test_an_archive_reader_is_enough(line: Line) -> None:
     await line.send(at(0, FIRST))
     await line.indexer(archive=reader).drain()
     assert await line.bodies() == ["one"]
+
+
+async def test_a_position_that_was_published_of_another_bus_promises_nothing_of_this_one(line: Line) -> None:
+    """An index outlives a bus: what it had of the one before must not pass for what it has of the one that follows."""
+    for number in range(3):
+        await line.send(chunk(cri(f"before {number}"), file_id=f"01J0000000000000000000B{number:03}"))
+    await line.index()
+    # when: another bus, and no archive yet, holds more than the index had of the one before
+    await line.new_bus("made anew")
+    for number in range(6):
+        await line.send(chunk(cri(f"anew {number}"), file_id=f"01J0000000000000000000A{number:03}"))
+    place = Partition(f"made anew/{BULK.topic}#0", BULK.number)
+    indexer = line.indexer()
+    await indexer.open()
+    # then: nothing is promised of it before it is read, and all of it afterwards
+    assert place not in line.indices.positions
+    await indexer.drain()
+    assert line.indices.positions[place] == line.published == 6
+    assert len(await line.bodies()) == 9

@@ -163,11 +163,14 @@ class House:
             lines.append(line)
         await self.send(self.ledgers[node], b"".join(lines))
 
-    async def beat(self, *files: LogFile, node: str = NODE, watermark: int | None = None) -> None:
-        """State how far files are acknowledged, and up to which moment all is."""
+    async def beat(
+        self, *files: LogFile, node: str = NODE, watermark: int | None = None, bus_id: str | None = None
+    ) -> None:
+        """State how far files are acknowledged, on which bus, and up to which moment all is."""
         moved = tuple(
             Acknowledged(
-                file_id=file.file_id, offset=str(file.offset), incarnation="", topic=self._partition(file.source).topic,
+                file_id=file.file_id, offset=str(file.offset), topic=self._partition(file.source).topic,
+                incarnation=f"{bus_id or self.broker.bus_id}/{self._partition(file.source).topic}",
                 partition=self._partition(file.source).number, position=str(file.position),
             )
             for file in files
@@ -207,6 +210,10 @@ class House:
         reader = DirectoryReader(self.root / "archive")
         return Engine(PackIndex(reader, tail=self.root / "tail"), hot, archive=reader, has_tail=True)
 
+    def where(self, source: Source) -> Partition:
+        """Return where a source goes on the bus."""
+        return self._partition(source)
+
     def _partition(self, source: Source) -> Partition:
         return Partition(source.topic, partition_of(source, 2))
 
@@ -233,7 +240,8 @@ async def index_tail_into(house: House, keeper: IndexKeeper, writer: IndexWriter
     for path in sorted((house.root / "tail").glob("*.arrow")):
         topic, number, _, end = path.stem.rsplit("-", 3)
         where = Partition(topic, int(number))
-        positions[where] = max(int(end), positions.get(where, 0))
+        for place in (where, Partition(f"{house.broker.bus_id}/{topic}#0", int(number))):
+            positions[place] = max(int(end), positions.get(place, 0))
         with pa.memory_map(str(path)) as source:
             rows += pa.ipc.open_file(source).read_all().to_pylist()
         path.unlink()

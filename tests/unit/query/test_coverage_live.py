@@ -370,3 +370,18 @@ async def test_a_beat_without_a_watermark_attests_nothing(house: House) -> None:
     answer = await house.engine().search(of(WEB))
 
     assert ("container", "pending", "no_beat", 0) in seen(answer)
+
+
+async def test_what_another_bus_acknowledged_is_pending_and_not_lost(house: House) -> None:
+    """C6: the journal has passed the position on the bus before; on the new one it has read nothing yet."""
+    web = await house.born(WEB)
+    await house.send(web, cri("one"))
+    await house.commit()
+    web.offset += 99
+    web.position = 0
+    await house.beat(web, bus_id="bus made anew")
+    await house.commit()
+
+    answer = await house.engine().search(of(WEB))
+
+    assert ("container", "pending", "not_held_yet", 99) in seen(answer)

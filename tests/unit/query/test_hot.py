@@ -6,6 +6,7 @@ import pytest
 
 from ashiato.adapters.index_memory import MemoryIndex, MemoryIndexKeeper, MemoryIndexWriter, MemoryIndices
 from ashiato.core.errors import RejectedError
+from ashiato.core.ports import Partition
 from ashiato.core.query import And, Query, Regex, Term
 from query.engine import Engine, LogsRequest
 from tests.unit.query.house import NOON, House, container, cri, documents, index_tail_into, seen
@@ -118,3 +119,25 @@ async def test_a_query_that_cannot_be_evaluated_is_refused_not_blamed_on_the_ind
 ) -> None:
     with pytest.raises(RejectedError):
         await house.engine(MemoryIndex(indices)).search(Query(where=Regex(field="body", pattern="(")))
+
+
+async def test_how_far_the_index_has_another_log_says_nothing_of_this_one(house: House, indices: MemoryIndices) -> None:
+    """The bus was made anew while the indexer was away: what it published is of the log before."""
+    web = await house.born(WEB)
+    await house.send(web, cri("one"))
+    await house.beat(web)
+    await house.commit()
+    held = web.offset
+    other = MemoryIndexWriter(indices)
+    await MemoryIndexKeeper(indices).prepare(["2026-11-25"], ["container", "ledger"])
+    where = house.where(WEB)
+    await other.publish_position({where: 1000, Partition(f"{house.broker.bus_id}/{where.topic}#0", where.number): 1000})
+    # when: the new bus has acknowledged more, and nobody has read it
+    web.offset, web.position = held + 99, 7
+    await house.beat(web, bus_id="bus made anew")
+    await house.commit()
+
+    answer = await house.engine(MemoryIndex(indices)).search(OUTPUT)
+
+    assert ("container", "pending", "not_held_yet", 99) in seen(answer)
+    assert not answer.coverage.complete
