@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from ashiato.adapters import files
+from ashiato.core.errors import SettingsError
 from collector.append_file import AppendFile
 
 _PREFIX: Final = struct.Struct("<II")
@@ -222,6 +223,17 @@ def _encode(entry: Entry) -> bytes:
     return _PREFIX.pack(len(payload), zlib.crc32(payload)) + payload
 
 
+def _decode(payload: bytes, path: Path) -> Entry:
+    """Return an entry whose checksum is right: one that cannot be read is of another release, and not torn."""
+    try:
+        entry: Entry = _DECODER.decode(payload)
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"{path} is of another release, which this one does not read") from error
+    if isinstance(entry, Owner) and entry.format != FORMAT:
+        raise SettingsError(f"{path} is of format {entry.format}, and this release reads {FORMAT}")
+    return entry
+
+
 def _read(path: Path) -> tuple[Contents, int]:
     """Return what is whole, and where it ends."""
     contents = Contents()
@@ -235,9 +247,6 @@ def _read(path: Path) -> tuple[Contents, int]:
         payload = stored[at + _PREFIX.size : at + _PREFIX.size + length]
         if len(payload) != length or zlib.crc32(payload) != checksum:
             break
-        try:
-            contents.apply(_DECODER.decode(payload))
-        except msgspec.DecodeError:
-            break
+        contents.apply(_decode(payload, path))
         at += _PREFIX.size + length
     return contents, at

@@ -7,9 +7,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from ashiato.adapters import files
 from ashiato.core import ledger
-from ashiato.core.errors import RejectedError
+from ashiato.core.errors import RejectedError, SettingsError
 from ashiato.core.ledger import Head, Line, Rotated, Statement
 from ashiato.core.ports import Clock
 from collector.append_file import AppendFile
@@ -106,9 +108,24 @@ class LedgerFile:
             if whole != len(stored):
                 os.truncate(path, whole)
             for raw in reversed(stored[:whole].splitlines()):
+                _check_version(raw, path)
                 if (line := _decoded(raw)) is not None:
                     return Head(n=line.n + 1, prev=ledger.digest(raw))
         return Head()
+
+
+class _Version(msgspec.Struct, frozen=True):
+    v: int = ledger.LEDGER_VERSION
+
+
+def _check_version(raw: bytes, path: Path) -> None:
+    """Refuse to go on before a line of another release: its number would be used twice (C3)."""
+    try:
+        version = msgspec.json.decode(raw, type=_Version).v
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    if version != ledger.LEDGER_VERSION:
+        raise SettingsError(f"{path} is of version {version}, and this release reads {ledger.LEDGER_VERSION}")
 
 
 def _decoded(raw: bytes) -> Line | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from ashiato.core.errors import TransientError
+from ashiato.core.errors import SettingsError, TransientError
 from collector.bookmark import (
     COMPACT_BYTES,
     DONE_FILES_KEPT,
@@ -169,3 +172,27 @@ def test_another_owner_begins_an_empty_bookmark(tmp_path: Path) -> None:
     bookmark.close()
     assert reopen(path).contents.files == {}
     assert reopen(path).contents.stated == 0
+
+
+@pytest.mark.parametrize("payload", [msgspec.msgpack.encode({"type": "later"}), b"\xc1", b""])
+def test_an_entry_of_another_release_is_refused_and_not_cut_off(tmp_path: Path, payload: bytes) -> None:
+    """To cut it off would forget files, and send them again under new ids."""
+    path = tmp_path / "bookmark"
+    bookmark = Bookmark(path)
+    bookmark.note(*ENTRIES)
+    bookmark.flush()
+    bookmark.close()
+    later = path.read_bytes() + struct.pack("<II", len(payload), zlib.crc32(payload)) + payload
+    path.write_bytes(later)
+    with pytest.raises(SettingsError, match="another release"):
+        Bookmark(path)
+    assert path.read_bytes() == later
+
+
+def test_a_bookmark_of_another_format_is_refused(tmp_path: Path) -> None:
+    bookmark = Bookmark(tmp_path / "bookmark")
+    bookmark.note(Owner(node="n", machine="m", incarnation="i", format=2))
+    bookmark.flush()
+    bookmark.close()
+    with pytest.raises(SettingsError, match="format 2"):
+        Bookmark(tmp_path / "bookmark")

@@ -11,7 +11,7 @@ import pytest
 
 from ashiato.adapters.clock import FixedClock
 from ashiato.core import ledger
-from ashiato.core.errors import TransientError
+from ashiato.core.errors import SettingsError, TransientError
 from ashiato.core.ledger import Beat, Closed, Rotated
 from collector import ledger_file
 from collector.ledger_file import FILES_KEPT, LedgerFile
@@ -99,3 +99,14 @@ def test_since_gives_nothing_beyond_the_end(tmp_path: Path) -> None:
     assert list(file.since(1)) == []
     assert [line.n for line in file.since(0)] == [0]
     file.close()
+
+
+def test_c3_a_ledger_of_another_release_is_not_gone_on_with(tmp_path: Path) -> None:
+    file = opened(tmp_path)
+    file.append([beat(1)])
+    file.close()
+    path = next(tmp_path.glob("*.jsonl"))
+    (line,) = path.read_bytes().splitlines()
+    path.write_bytes(line + b"\n" + line.replace(b'"v":1', b'"v":2') + b"\n")
+    with pytest.raises(SettingsError, match="version 2"):
+        opened(tmp_path)
