@@ -16,6 +16,7 @@ from query.coverage import bounded
 
 _ROWS_AT_ONCE: Final = 500
 _LISTED_IN_HEADER_MAX: Final = 10
+_FINDING_CHARS_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,12 @@ def to_ndjson(answer: Answer) -> Iterator[bytes]:
 
 def coverage_line(coverage: Coverage) -> str:
     """Return coverage as one line of ASCII, short enough for a header."""
-    short = replace(coverage, intervals=bounded(coverage.intervals, listed_max=_LISTED_IN_HEADER_MAX))
+    findings = [finding[:_FINDING_CHARS_MAX] for finding in coverage.findings[:_LISTED_IN_HEADER_MAX]]
+    if left := len(coverage.findings) - len(findings):
+        findings.append(f"and {left} more")
+    short = replace(
+        coverage, intervals=bounded(coverage.intervals, listed_max=_LISTED_IN_HEADER_MAX), findings=tuple(findings)
+    )
     text = msgspec.json.encode(short.to_document()).decode()
     return "".join(letter if " " <= letter <= "~" else _escaped(letter) for letter in text)
 

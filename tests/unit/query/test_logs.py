@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ashiato.core.chunk import ChunkFlags
+from ashiato.core.coverage import Coverage
 from ashiato.core.errors import NotHeldError, RejectedError
+from query.answer import coverage_line
 from query.engine import LogsRequest
 from tests.unit.query.house import NOON, SECOND, House, container, cri, seen
 
@@ -141,3 +143,15 @@ async def test_what_is_missing_of_the_log_is_told(house: House) -> None:
 
     assert answer.content == b"one\n"
     assert ("container", "pending", "not_held_yet", 11) in seen(answer)
+
+
+def test_a_header_stays_short_however_much_there_is_to_be_said() -> None:
+    """Clients refuse headers of some ten KiB, and with them the answer."""
+    coverage = Coverage(
+        intervals=(),
+        complete=False,
+        findings=tuple(f"pack {number} cannot be read: {'x' * 999}" for number in range(5000)),
+    )
+    line = coverage_line(coverage)
+    assert len(line) < 4096
+    assert "and 4990 more" in line
