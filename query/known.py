@@ -106,6 +106,7 @@ class Inventory:
         self._reader = PackReader(archive)
         self._lock = threading.Lock()
         self._frontiers: dict[str, tuple[FileState, ...]] = {}
+        self._pages: dict[str, tuple[FileState, ...]] = {}
         self._files: dict[str, FileKnown] = {}
         self._packs: dict[str, LedgerFold] = {}
         self._segments: dict[_Key, tuple[dict[str, FileKnown], LedgerFold]] = {}
@@ -138,7 +139,7 @@ class Inventory:
         for where, txn in state.positions.items():
             sha256 = txn.frontier.sha256
             try:
-                kept[sha256] = self._frontiers.get(sha256) or tuple(file_states(self._archive, txn))
+                kept[sha256] = self._frontiers.get(sha256) or tuple(file_states(self._archive, txn, self._pages))
             except (EvidenceError, NotHeldError) as error:
                 unreadable.append(where)
                 findings.append(f"the frontier of {where.topic}-{where.number} cannot be read: {error.message}")

@@ -10,8 +10,12 @@ from ashiato.core.journal import JournalState, Txn
 from ashiato.core.ports import ArchiveReader
 
 
-def file_states(archive: ArchiveReader, txn: Txn) -> Iterator[FileState]:
-    """Yield what is held of each file of one partition, the closed ones of its pages first.
+def file_states(
+    archive: ArchiveReader, txn: Txn, pages: dict[str, tuple[FileState, ...]] | None = None
+) -> Iterator[FileState]:
+    """Yield what is held of each file of one partition, those of its pages first.
+
+    ``pages`` is kept by the caller from commit to commit: a page never changes, and later frontiers name it again.
 
     Raises:
         EvidenceError: a frontier or page is not what its commit names. NotHeldError; TransientError.
@@ -20,8 +24,14 @@ def file_states(archive: ArchiveReader, txn: Txn) -> Iterator[FileState]:
     content, _ = archive.get("work", txn.frontier.path, txn.frontier.version_id)
     known = frontier.decode(content, txn.frontier.sha256)
     for page in known.pages:
-        paged, _ = archive.get("work", page.path, page.version_id)
-        yield from frontier.decode_page(paged, page.sha256)
+        if pages is None or page.sha256 not in pages:
+            paged, _ = archive.get("work", page.path, page.version_id)
+            files = frontier.decode_page(paged, page.sha256)
+            if pages is not None:
+                pages[page.sha256] = files
+        else:
+            files = pages[page.sha256]
+        yield from files
     yield from known.files
 
 
