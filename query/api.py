@@ -33,6 +33,8 @@ from query.settings import QuerySettings
 T = TypeVar("T")
 
 NDJSON: Final = "application/x-ndjson"
+READY_NS: Final = 1_000_000_000
+"""How long the archive that has answered is taken to be there."""
 COVERAGE_HEADER: Final = "Ashiato-Coverage"
 
 Time = Annotated[str, Field(description="RFC 3339, or ns since 1970; half open, empty is unbounded", max_length=64)]
@@ -90,7 +92,7 @@ def make_app(settings: QuerySettings, engine: Engine, *, clock: Clock, telemetry
     """
     token = read_token(settings.token_file)
     access = AccessLog(Path(settings.access_dir)) if settings.access_dir else None
-    service = _Service(settings, engine, telemetry)
+    service = _Service(settings, engine, clock, telemetry)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -112,11 +114,23 @@ def make_app(settings: QuerySettings, engine: Engine, *, clock: Clock, telemetry
 class _Service:
     """What the routes share: the engine, and a limit on how much of it is used."""
 
-    def __init__(self, settings: QuerySettings, engine: Engine, telemetry: Telemetry) -> None:
+    def __init__(self, settings: QuerySettings, engine: Engine, clock: Clock, telemetry: Telemetry) -> None:
         self.engine = engine
         self.telemetry = telemetry
         self._timeout_s = settings.answer_timeout_s
         self._at_once = asyncio.Semaphore(settings.answers_at_once)
+        self._clock = clock
+        self._checking = asyncio.Lock()
+        self._ready_until_nano: int | None = None
+
+    async def check(self) -> None:
+        """Reach the archive, but not for everybody who asks: no token is needed to ask this."""
+        async with self._checking:
+            now = self._clock.monotonic_nano()
+            if self._ready_until_nano is None or now >= self._ready_until_nano:
+                self._ready_until_nano = None
+                await self.engine.check()
+                self._ready_until_nano = now + READY_NS
 
     async def search(self, request: Request, question: SearchQuestion) -> Response:
         """Answer a search."""
@@ -228,7 +242,7 @@ def _health(app: FastAPI, service: _Service) -> None:
     @app.get("/readyz")
     async def readyz() -> dict[str, str]:
         """Say that the archive answers."""
-        await service.engine.check()
+        await service.check()
         return {"status": "ok"}
 
     @app.get("/metrics")

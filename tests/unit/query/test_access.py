@@ -16,7 +16,8 @@ from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.errors import TransientError
 from query import access
 from query.access import AccessLine, AccessLog
-from query.api import make_app
+from query.api import READY_NS, make_app
+from query.engine import Engine
 from query.guard import Guard
 from query.settings import QuerySettings
 from tests.unit.query.house import NOON, House, container, cri
@@ -89,15 +90,20 @@ class Asked:
             access_dir=str(self.folder), **more,  # type: ignore[arg-type]
         )  # fmt: skip
         self.telemetry = Telemetry("query", stream=io.StringIO())
-        self.guard: Guard = make_app(
-            settings, house.engine(), clock=FixedClock(unix_nano=NOON), telemetry=self.telemetry
-        )
+        self.clock = FixedClock(unix_nano=NOON)
+        self.guard: Guard = make_app(settings, house.engine(), clock=self.clock, telemetry=self.telemetry)
 
     async def get(self, path: str) -> httpx.Response:
         transport = httpx.ASGITransport(self.guard)
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://query", headers=headers) as client:
             return await client.get(path)
+
+    async def post(self, path: str, body: bytes) -> httpx.Response:
+        transport = httpx.ASGITransport(self.guard)
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://query", headers=headers) as client:
+            return await client.post(path, content=body)
 
 
 async def test_nothing_is_answered_that_could_not_be_written_down(house: House) -> None:
@@ -143,3 +149,38 @@ async def test_an_error_of_the_archive_is_a_problem_without_its_secrets(house: H
     assert answer.status_code in (400, 500)
     assert answer.headers["content-type"] == "application/problem+json"
     assert str(house.root) not in answer.text
+
+
+async def test_a_question_that_is_nested_without_end_is_refused_and_written_down(house: House) -> None:
+    service = Asked(house)
+    answer = await service.post("/v1/search", b"[" * 60_000)
+    assert answer.status_code < 500
+    assert json.loads(asked(service.folder)[-1]) == {"body": "60000 bytes that are no JSON"}
+
+
+async def test_whether_it_is_ready_is_not_asked_of_the_archive_by_everybody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No token is needed to ask: whoever asks a thousand times a second has one look taken."""
+    service, looks = Asked(house), 0
+    really_check = Engine.check
+
+    async def check(engine: Engine) -> None:
+        nonlocal looks
+        looks += 1
+        await really_check(engine)
+
+    monkeypatch.setattr(Engine, "check", check)
+    answers = await asyncio.gather(*(service.get("/readyz") for _ in range(20)))
+    assert ({answer.status_code for answer in answers}, looks) == ({200}, 1)
+    # when: a second has passed, and the archive is gone
+    service.clock.advance(READY_NS)
+    monkeypatch.setattr(Engine, "check", _away)
+    assert (await service.get("/readyz")).status_code == 503
+    # then: it is looked at again each time, until it is there
+    monkeypatch.setattr(Engine, "check", check)
+    assert (await service.get("/readyz")).status_code == 200
+
+
+async def _away(_: Engine) -> None:
+    raise TransientError("the archive does not answer")
