@@ -28,7 +28,7 @@ from typing import IO, Final
 from ashiato.adapters import files
 from ashiato.adapters.data_folder import DataFolder
 from ashiato.adapters.service_log import ServiceLog
-from ashiato.core.errors import RefusedError, SettingsError, TransientError
+from ashiato.core.errors import AshiatoError, RefusedError, SettingsError, TransientError
 
 SERVICES: Final = ("retention", "ingest", "collector", "query")
 """In the order of their start; they stop in the order of the data: what is read is still taken in."""
@@ -36,6 +36,8 @@ _STOP_ORDER: Final = ("collector", "ingest", "query", "retention")
 
 GIB: Final = 1024**3
 _READY_S: Final = 30.0
+_STARTS_MAX: Final = 4
+"""Of a service that ends again and again before it has ever run: what is wrong does not pass by itself."""
 _STOP_S: Final = 20.0
 _BACKOFF_S_MAX: Final = 30.0
 _TEND_S: Final = 2.0
@@ -142,16 +144,19 @@ class Standalone:
         self._said: dict[str, float] = {}
         """Troubles that were told, and when."""
         self._is_full = False
+        self._hopeless: dict[str, str] = {}
+        """Services that do not start, and their last words."""
 
     async def start(self) -> Address:
         """Start all four and return the address once the query service answers.
 
         Raises:
             RefusedError: another Ashiato runs over this folder.
-            SettingsError: a service refuses its settings.
+            SettingsError: the folder is somebody else's, or a service refuses its settings.
             TransientError: a service did not become ready.
 
         """
+        self.data.check_ours()
         self._claim()
         # A query service that is started again answers where it did before.
         options = replace(self._options, port=self._options.port or _free_port())
@@ -188,9 +193,12 @@ class Standalone:
             if child.watcher is not None:
                 child.watcher.cancel()
                 await asyncio.gather(child.watcher, return_exceptions=True)
-            self._pid_file(service).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._pid_file(service).unlink(missing_ok=True)
             self._say(f"{service} stopped")
-        self.data.address_file.unlink(missing_ok=True)
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                self.data.address_file.unlink(missing_ok=True)
         self._let_go()
 
     # -- the folder ------------------------------------------------------------------------------------------
@@ -247,12 +255,13 @@ class Standalone:
         code = await child.process.wait()
         if self._stopping:
             return
-        if code == 2 and self._starting:
-            return  # it refuses its settings: whoever waits for its start says so
         log = self._logs[child.service]
         lived_s = asyncio.get_running_loop().time() - started
         restarts = child.restarts + 1 if lived_s < 60 else 1
         wait_s = min(0.25 * 2 ** (restarts - 1), _BACKOFF_S_MAX)
+        if self._starting and (code == 2 or restarts > _STARTS_MAX):
+            self._hopeless[child.service] = log.last_words()
+            return  # whoever waits for its start says so
         if code < 0:
             how = f"was killed by {signal.Signals(-code).name}"
         else:
@@ -270,6 +279,8 @@ class Standalone:
 
     async def _tend(self) -> None:
         """Keep the logs short, and tell a person what the services cannot do and where room runs out."""
+        for log in self._logs.values():
+            log.troubles()  # what was waited for while all of them started is over
         while True:
             await asyncio.sleep(_TEND_S)
             for service, log in self._logs.items():
@@ -304,11 +315,17 @@ class Standalone:
             if self._logs[service].has("service_started"):
                 self._say(f"{service} is running (process {child.process.pid})")
                 return
-            if child.process.returncode == 2:
-                raise SettingsError(f"{service} refuses its settings: {self._logs[service].last_words()}")
+            if service in self._hopeless:
+                raise self._refusal(child)
             await asyncio.sleep(0.05)
         log = self._logs[service]
-        raise TransientError(f"{service} did not start within {_READY_S:.0f} s ({log.last_words()}): see {log.path}")
+        raise TransientError(f"{service} does not start: {log.last_words()} (its log: {log.path})")
+
+    def _refusal(self, child: _Child) -> AshiatoError:
+        words = self._hopeless[child.service]
+        if child.process.returncode == 2:
+            return SettingsError(f"{child.service} refuses its settings: {words}")
+        return TransientError(f"{child.service} does not start: {words} (its log: {self._logs[child.service].path})")
 
     async def _answers(self) -> str:
         deadline = asyncio.get_running_loop().time() + _READY_S

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+from ashiato.core.errors import SettingsError
+
+DEMO_MARKER: Final = ".ashiato-demo"
+"""Name of the empty file that says that a demo made the folder, and may empty it."""
+_OURS: Final = frozenset(
+    ("bus", "archive", "tail", "collector", "access", "scratch", "run", "nodes", DEMO_MARKER, "lost+found")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +21,25 @@ class DataFolder:
     """Paths below ``root``; nothing is made here."""
 
     root: Path
+
+    def check_ours(self) -> None:
+        """Look before anything is written whether the folder is somebody else's.
+
+        Raises:
+            SettingsError: it is no folder, or holds what no Ashiato has put there.
+
+        """
+        names: set[str] = set()
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                names = {entry.name for entry in self.root.iterdir()}
+            except NotADirectoryError as error:
+                raise SettingsError(f"{self.root} is not a folder: name another with --data") from error
+            except PermissionError as error:
+                raise SettingsError(f"this user may not read {self.root}: name another folder with --data") from error
+        signs = (self.settings_file, self.run / "import.toml", self.archive / "evidence" / "_delta_log")
+        if names - _OURS and not any(sign.exists() for sign in signs):
+            raise SettingsError(f"{self.root} holds other things: name an empty folder, or a new one, with --data")
 
     @property
     def settings_file(self) -> Path:

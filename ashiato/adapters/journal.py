@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ashiato.core import journal
-from ashiato.core.errors import AlreadyExistsError, EvidenceError, NotHeldError, OutcomeUnknownError, TransientError
+from ashiato.core.errors import (
+    AlreadyExistsError,
+    EvidenceError,
+    NotHeldError,
+    OutcomeUnknownError,
+    RejectedError,
+    TransientError,
+)
 from ashiato.core.journal import Commit, JournalState
 from ashiato.core.limits import COMMIT_ATTEMPTS_MAX
 from ashiato.core.ports import ArchiveReader, ArchiveWriter, ObjectVersion
@@ -73,12 +80,21 @@ class Journal:
         return await asyncio.to_thread(self.refresh)
 
     def read(self, n: int) -> Commit | None:
-        """Return commit ``n``, None where there is none."""
+        """Return commit ``n``, None where there is none.
+
+        Raises:
+            EvidenceError: what stands there is no commit of ours, or not all of it.
+
+        """
         try:
             content, _ = self.archive.get("evidence", journal.path_of(n))
         except NotHeldError:
             return None
-        return journal.decode(content, n)
+        try:
+            return journal.decode(content, n)
+        except RejectedError as error:
+            facts = {**error.facts, "path": journal.path_of(n)}
+            raise EvidenceError(f"{error.message}: put it back from a copy of the archive", **facts) from error
 
     def disturbed(self) -> Iterator[ObjectVersion]:
         """Yield what lies in the log beside the commits: later versions of a commit, and delete markers (J6).

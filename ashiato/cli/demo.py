@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ashiato.adapters.clock import SystemClock
-from ashiato.adapters.data_folder import DataFolder
+from ashiato.adapters.data_folder import DEMO_MARKER, DataFolder
 from ashiato.cli.voice import say
 from ashiato.core.errors import AshiatoError, SettingsError, TransientError
 from ashiato.standalone import Options, Standalone
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ashiato.cli.show import Document
     from ashiato.demo.replay import Script
 
-_MARKER: Final = ".ashiato-demo"
 _SETTLED_S: Final = 30.0
 
 
@@ -144,8 +143,8 @@ def _progress() -> Iterator[Callable[[float], None]]:
 def _clear(root: Path) -> None:
     """Make an empty demo folder; never touch a folder that no demo made."""
     if root.exists():
-        if any(root.iterdir()) and not (root / _MARKER).exists():
+        if any(root.iterdir()) and not (root / DEMO_MARKER).exists():
             raise SettingsError(f"{root} was not made by a demo: choose another folder with --data")
         shutil.rmtree(root)
     root.mkdir(parents=True, mode=0o700)
-    (root / _MARKER).touch()
+    (root / DEMO_MARKER).touch()

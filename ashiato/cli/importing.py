@@ -38,6 +38,7 @@ def import_(
         if not path.exists():
             raise SettingsError(f"no such file or folder: {path}")
     folder = DataFolder(data.resolve())
+    folder.check_ours()
     settings = _settings(folder, cluster=cluster, node=node)
     _run("retention", "prepare", "--config", str(settings))
     say(f"reading {', '.join(map(str, paths))}")

@@ -208,6 +208,8 @@ def decode(content: bytes, n: int) -> Commit:
         RejectedError: damaged, not ours, or of a version that is not read.
 
     """
+    if content and not content.endswith(b"\n"):
+        raise RejectedError("commit was cut", commit=n, bytes=len(content))
     try:
         actions = [_ACTION.decode(line) for line in content.splitlines() if line]
         infos = [info for action in actions if (info := bytes(action.commit_info))]

@@ -13,7 +13,7 @@ import pytest
 from ashiato.adapters.archive_directory import DirectoryWriter
 from ashiato.adapters.journal import Journal, JournalWriter, Lost, Won
 from ashiato.core import journal
-from ashiato.core.errors import EvidenceError, OutcomeUnknownError, RejectedError, TransientError
+from ashiato.core.errors import EvidenceError, OutcomeUnknownError, TransientError
 from ashiato.core.invariants import InvariantError
 from ashiato.core.journal import Commit, JournalState
 from ashiato.core.ports import ArchiveWriter, Bucket, ObjectRef
@@ -209,7 +209,7 @@ def test_j7_a_checkpoint_beside_the_log_is_never_opened(archive: ArchiveWriter) 
 def test_a_damaged_commit_stops_the_reader_by_its_number(archive: ArchiveWriter) -> None:
     writer(archive)
     archive.put("evidence", journal.path_of(1), b'{"commitInfo":{"operation":"WRITE"}}\n')
-    with pytest.raises(RejectedError) as caught:
+    with pytest.raises(EvidenceError) as caught:
         Journal(archive).refresh()
     assert caught.value.facts["commit"] == 1
 
@@ -250,3 +250,15 @@ def test_an_act_that_loses_forever_stops_with_an_error(monkeypatch: pytest.Monke
 
     with pytest.raises(TransientError, match="in a row"):
         own.append_checked(always_late)
+
+
+def test_a_commit_that_was_cut_is_never_read_as_less(tmp_path: Path) -> None:
+    writer = DirectoryWriter(tmp_path)
+    JournalWriter(writer).ensure_created(actor="test", time_unix_nano=1)
+    (commit,) = (tmp_path / "evidence/_delta_log").glob("*.json")
+    whole = commit.read_bytes()
+
+    for size in range(len(whole)):
+        commit.write_bytes(whole[:size])
+        with pytest.raises(EvidenceError, match="put it back"):
+            Journal(writer).refresh()
