@@ -200,7 +200,9 @@ def _expired(file: FileKnown, ends: tuple[int, ...], known: Known) -> tuple[int,
             if held.pack in known.state.removed:
                 count += held.end - held.start
                 until = max(until, _end_of(known.state.removed[held.pack][0].day))
-        if (forgotten := _forgotten(state)) and ends and ends[-1] > birth_of(state.file_id):
+        # A birth behind the last reading never was: the node's clock had run ahead.
+        birth = birth_of(state.file_id) if birth_of(state.file_id) <= state.observed_time_unix_nano else 0
+        if (forgotten := _forgotten(state)) and ends and ends[-1] > birth:
             # Which packs held the oldest bytes is not remembered: some of that class were removed since.
             count, until = count + forgotten, max(until, ends[-1])
     return count, until

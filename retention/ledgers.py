@@ -2,7 +2,8 @@
 
 A statement about a file is made between the file's birth, which its id tells, and shortly after its last reading. So a
 live pack needs every ledger line read from the earliest birth among its files on until its own newest reading. That is
-never too little; of imported files, whose ids tell no birth, it keeps everything before.
+never too little, also where a clock that ran ahead is told by an id: births and readings are all within. Of imported
+files, whose ids tell no birth, it keeps everything before.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class LedgerUse:
 
     def __init__(self, archive: ArchiveReader) -> None:
         self._archive = archive
-        self._births: dict[str, int] = {}
+        self._births: dict[str, tuple[int, int]] = {}
+        """The earliest and the latest birth among the files of a pack."""
 
     def unneeded(self, ledgers: Iterable[AddedPack], live: Iterable[AddedPack]) -> list[AddedPack]:
         """Return those of ``ledgers`` that no pack of ``live`` needs."""
@@ -50,20 +52,23 @@ class LedgerUse:
 
     def _stated(self, pack: AddedPack) -> Stated:
         if pack.path not in self._births:
-            self._births[pack.path] = self._earliest_birth(pack)
+            self._births[pack.path] = self._births_of(pack)
+        earliest, latest = self._births[pack.path]
         return Stated(
-            start_unix_nano=self._births[pack.path], end_unix_nano=pack.observed_max_unix_nano + STATED_LATE_NS
+            start_unix_nano=min(earliest, pack.observed_min_unix_nano),
+            end_unix_nano=max(latest, pack.observed_max_unix_nano) + STATED_LATE_NS,
         )
 
-    def _earliest_birth(self, pack: AddedPack) -> int:
-        """Return when the oldest file of a pack was born; 0, which needs every ledger, where that is not known."""
+    def _births_of(self, pack: AddedPack) -> tuple[int, int]:
+        """Return when the files of a pack were born; 0, which needs every ledger, where that is not known."""
         try:
             content, _ = self._archive.get("evidence", pack.manifest_path, pack.manifest_version_id)
             files = manifest.decode(content).files
         except (NotHeldError, RejectedError, EvidenceError):
             # That a manifest cannot be read is the scrubber's finding; here it only means that nothing may go.
-            return 0
-        return min((birth_unix_nano(file.file_id) for file in files), default=0)
+            return 0, 0
+        births = [birth_unix_nano(file.file_id) for file in files]
+        return min(births, default=0), max(births, default=0)
 
 
 def birth_unix_nano(file_id: str) -> int:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from ashiato.adapters.archive_directory import DirectoryGovernor
 from ashiato.adapters.journal import JournalWriter, new_act_id
+from ashiato.core import frontier
+from ashiato.core.ids import ulid
 from ashiato.core.journal import AddedPack, Commit, JournalState, RemovedPack
 from ashiato.core.ports import ObjectRef
 from ashiato.core.query import Query, Term
@@ -87,4 +92,23 @@ async def test_a_pack_that_is_missing_without_a_removal_is_a_finding(house: Hous
     assert documents(answer) == []
     assert [one[1:3] for one in seen(answer)] == [("unobservable", "pack_unreadable")]
     assert any("no commit removed it" in finding for finding in answer.coverage.findings)
+    assert not answer.coverage.complete
+
+
+async def test_bytes_that_may_be_removed_are_told_although_their_file_is_born_in_the_future(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node's clock had run ahead: no removed day lies behind such a birth, and yet its bytes are gone."""
+    monkeypatch.setattr(frontier, "FRONTIER_RANGES_MAX", 1)
+    web = house.file(WEB)
+    web.facts = msgspec.structs.replace(web.facts, file_id=ulid(2 * NOON // 1_000_000, bytes(10)))
+    for text in ("one", "two"):
+        await house.send(web, cri(text))
+        await house.commit()
+    expire(house, container_packs(house)[0])
+
+    answer = await house.engine().search(OUTPUT)
+
+    assert [one["body"] for one in documents(answer)] == ["two"]
+    assert any(reason == "retention" for _, _, reason, _ in seen(answer))
     assert not answer.coverage.complete

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import deltalake
@@ -301,6 +302,21 @@ async def test_a_ledger_pack_that_no_live_pack_needs_goes_in_its_time(house: Hou
     house.sweep().expire()
 
     assert set(house.state().packs) == {young.path}
+
+
+async def test_a_ledger_pack_stays_beside_a_file_whose_id_tells_a_birth_that_never_was(house: House) -> None:
+    """R1: its node's clock ran a year ahead for a moment, and every id since then carries that year."""
+    ledger = await house.packed("ledger line", kind=Kind.LEDGER)
+    container = await house.packed("line", born_ns=house.clock.now_unix_nano() + 365 * DAY_NS)
+    longer = replace(POLICY, rules={**POLICY.rules, "container": Rule(keep_ns=40 * DAY_NS, minimum_ns=0)})
+    house.clock.advance(21 * DAY_NS)
+
+    house.sweep(policy=longer).expire()
+    assert set(house.state().packs) == {ledger.path, container.path}
+    house.clock.advance(20 * DAY_NS)
+    house.sweep(policy=longer).expire()
+
+    assert house.state().packs == {}
 
 
 async def test_a_manifest_that_cannot_be_read_keeps_the_ledger(house: House) -> None:
