@@ -9,11 +9,10 @@ everything below it can be searched (I4). Forks, damaged records, and whatever t
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import pyarrow as pa
 
@@ -24,30 +23,25 @@ from ashiato.core.errors import NotHeldError, RejectedError, TransientError
 from ashiato.core.events import PartUnavailable
 from ashiato.core.ids import TOPICS
 from ashiato.core.journal import AddedPack
-from ashiato.core.limits import KIB, MIB
-from ashiato.core.ports import ArchiveReader, BusReader, BusRecord, Clock, IndexOutcome, IndexWriter, Partition
+from ashiato.core.limits import KIB
+from ashiato.core.ports import ArchiveReader, BusReader, BusRecord, Clock, Partition
 from ingest.admission import chunks_of
 from ingest.contracts import LineState, Piece
 from ingest.held import HeldPacks, held_or_none
-from ingest.index_events import IndexedFromPacks, PartitionReadAgain, RowsIndexed, RowsNotIndexed
+from ingest.index_events import IndexedFromPacks, PartitionReadAgain, RowsNotIndexed
 from ingest.index_lane import Lane
 from ingest.index_start import Starts, published_as
+from ingest.index_writes import FOLLOWED, IndexWrites, RowsWriter
 from ingest.packed_rows import files_from_packs_only, rows_of_pack
 from ingest.rows import build_rows
 
 T = TypeVar("T")
 
-FOLLOWED: Final = Partition("journal", 0)
-"""Published beside the bus's partitions: the next commit whose packs are to be looked through for forks."""
-
 POLL_BYTES: Final = 256 * KIB
 """Compressed bytes taken from the bus at once: their rows are written before a position can be published, so with much
 more a backlog would make what is new wait for all of it."""
-SLICE_ROWS: Final = 4096
-SLICE_BYTES: Final = 8 * MIB
-"""Rows, and their bytes, that are written at once."""
-WRITES_MAX: Final = 2
-"""Slices under way: one is made while the index takes the one before it. What is read waits for them."""
+WORTH_BYTES: Final = POLL_BYTES // 4
+"""Less is not worth a request of its own: it is gathered for a while."""
 _RETRY_S_MIN: Final = 0.2
 _RETRY_S_MAX: Final = 5.0
 
@@ -57,7 +51,7 @@ class IndexerSettings:
     """How fresh the index is, and how far back a lost one is filled."""
 
     publish_age_ns: int = 1_000_000_000
-    """A position is published at most this long after what it covers was written."""
+    """Positions are published this often, beside the reading of what follows; 0: within each step."""
     follow_age_ns: int = 5_000_000_000
     """The journal is read this often."""
     poll_wait_ns: int = 100_000_000
@@ -66,14 +60,6 @@ class IndexerSettings:
     rebuild_age_ns: int = 7 * 86_400_000_000_000
     """What the bus no longer holds is taken from packs read by a node since this long before now; the archive alone
     answers for what is older."""
-
-
-class RowsWriter(IndexWriter, Protocol):
-    """An index that takes rows as they are, so that documents are made from columns."""
-
-    async def write_rows(self, rows: pa.Table, retention_class: str) -> IndexOutcome:
-        """As ``write`` for the documents of rows of one class; several calls may be under way at once."""
-        ...
 
 
 class StartAgainError(TransientError):
@@ -102,18 +88,16 @@ class Indexer:
         self._settings = settings
         self._reader = reader
         self._archive = archive
-        self._writer = writer
         self._clock = clock
         self._telemetry = telemetry
+        self._writes = IndexWrites(writer, telemetry=telemetry, patiently=self._patiently)
         self._stop = asyncio.Event()
         self.journal = Journal(archive)
         self._starts = Starts(reader=reader, archive=archive, journal=self.journal)
         self._lanes: dict[Partition, Lane] = {}
-        self._published: dict[Partition, int] = {}
         self._followed = 0
         self._publish_due_ns = 0
         self._follow_due_ns = 0
-        self._under_way: deque[asyncio.Task[None]] = deque()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Index until ``stop`` is set."""
@@ -127,14 +111,14 @@ class Indexer:
             # Stopped while a part was away: what was not published is read again.
             return
         finally:
-            await self._abandon()
+            await self._writes.abandon()
 
     async def drain(self) -> None:
         """Index everything that the bus and the journal hold now, publish, and return."""
         try:
             await self._drain()
         finally:
-            await self._abandon()
+            await self._writes.abandon()
 
     async def _drain(self) -> None:
         await self._open_patiently()
@@ -157,13 +141,12 @@ class Indexer:
             TransientError: the bus, the archive or the index does not answer.
 
         """
-        await self._abandon()
-        self._published = dict(await self._writer.positions())
+        await self._writes.begin_anew()
         await self.journal.refresh_async()
-        self._followed = self._published.get(FOLLOWED, 0)
+        self._followed = self._writes.published.get(FOLLOWED, 0)
         self._lanes, missed = {}, []
         for where, bus_id in (await self._bus_ids()).items():
-            self._lanes[where], behind = await self._starts.lane(where, bus_id, self._published)
+            self._lanes[where], behind = await self._starts.lane(where, bus_id, self._writes.published)
             missed += [behind] if behind is not None else []
         if missed:
             await self._fill(min(missed))
@@ -180,15 +163,17 @@ class Indexer:
         records = await self._poll()
         if records:
             for retention_class, rows in await self._take_or_start_again(records):
-                await self._write(rows, retention_class)
+                await self._writes.write(rows, retention_class)
             for record in records:
                 self._lanes[record.partition].next = record.position + 1
         now = self._clock.monotonic_nano()
         if now >= self._follow_due_ns:
             await self._follow_if_possible()
             self._follow_due_ns = now + self._settings.follow_age_ns
-        if now >= self._publish_due_ns:
-            await self._publish()
+        if now >= self._publish_due_ns and not self._writes.is_publishing:
+            await self._writes.begin_to_publish(self._followed, self._reached())
+            if not self._settings.publish_age_ns:
+                await self._publish()
             self._publish_due_ns = now + self._settings.publish_age_ns
 
     # -- opening ---------------------------------------------------------------------------------------------
@@ -231,9 +216,9 @@ class Indexer:
     async def _poll(self) -> list[BusRecord]:
         try:
             records = await self._reader.poll(bytes_max=POLL_BYTES, wait_ns=self._settings.poll_wait_ns)
-            left = POLL_BYTES - sum(len(record.value) for record in records)
-            if records and left > 0 and self._settings.gather_ns:
-                records += await self._gather(left)
+            size = sum(len(record.value) for record in records)
+            if records and size < WORTH_BYTES and self._settings.gather_ns:
+                records += await self._gather(POLL_BYTES - size)
         except NotHeldError as error:
             # (J5) the bus no longer holds what follows: look again at which log this is.
             raise StartAgainError("bus position is out of range", **error.facts) from error
@@ -287,57 +272,12 @@ class Indexer:
                 built.append((retention_class, rows))
         return built
 
-    # -- to the index ----------------------------------------------------------------------------------------
-
-    async def _write(self, rows: pa.Table, retention_class: str) -> None:
-        """Begin to write rows; wait where enough is under way already."""
-        for part in _slices(rows):
-            while len(self._under_way) >= WRITES_MAX:
-                await self._under_way.popleft()
-            self._under_way.append(asyncio.create_task(self._write_slice(part, retention_class)))
-
-    async def _write_slice(self, rows: pa.Table, retention_class: str) -> None:
-        """Write rows, for as long as it takes. What the index takes in no form is counted and named."""
-        outcome = await self._patiently("index", partial(self._writer.write_rows, rows, retention_class))
-        self._telemetry.emit(
-            RowsIndexed(
-                retention_class=retention_class,
-                created=outcome.created,
-                already_there=outcome.already_there,
-                projected=outcome.projected,
-            )
-        )
-        for uid, reason in outcome.refused:
-            self._telemetry.emit(RowsNotIndexed(rows=1, reason=reason, name=uid))
-
-    async def _all_written(self) -> None:
-        """Wait for every write that is under way."""
-        while self._under_way:
-            await self._under_way.popleft()
-
-    async def _abandon(self) -> None:
-        """Let go of writes that are under way: no position covers them, and they change nothing when repeated."""
-        for task in self._under_way:
-            task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
-        self._under_way.clear()
-
     async def _publish(self) -> None:
-        """Make what was written visible, then publish the positions that moved (I4).
+        await self._writes.publish(self._followed, self._reached())
 
-        How far the journal was followed goes first: positions rely on it.
-        """
-        await self._all_written()
-        if self._followed != self._published.get(FOLLOWED, 0):
-            await self._publish_now({FOLLOWED: self._followed})
+    def _reached(self) -> dict[Partition, int]:
         reached = {where: lane.reached for where, lane in self._lanes.items()}
-        reached |= {published_as(where, lane.incarnation): lane.reached for where, lane in self._lanes.items()}
-        if moved := {where: at for where, at in reached.items() if self._published.get(where) != at}:
-            await self._publish_now(moved)
-
-    async def _publish_now(self, positions: dict[Partition, int]) -> None:
-        await self._patiently("index", partial(self._writer.publish_position, positions))
-        self._published.update(positions)
+        return reached | {published_as(where, lane.incarnation): lane.reached for where, lane in self._lanes.items()}
 
     # -- from packs ------------------------------------------------------------------------------------------
 
@@ -406,7 +346,7 @@ class Indexer:
             try:
                 parts = rows_of_pack(self._archive, pack, files)
                 while (rows := await asyncio.to_thread(next, parts, None)) is not None:
-                    await self._write(rows, pack.retention_class)
+                    await self._writes.write(rows, pack.retention_class)
                     count += rows.num_rows
             except NotHeldError:
                 await self._say_missing(pack)
@@ -488,13 +428,3 @@ def _carry(states: dict[str, LineState], after: dict[str, LineState]) -> None:
             states.pop(file_id, None)
         else:
             states[file_id] = state
-
-
-def _slices(rows: pa.Table) -> Iterator[pa.Table]:
-    start = 0
-    while start < rows.num_rows:
-        count = SLICE_ROWS
-        while count > 1 and rows.slice(start, count).nbytes > SLICE_BYTES:
-            count //= 2
-        yield rows.slice(start, count)
-        start += count

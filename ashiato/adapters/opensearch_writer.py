@@ -137,15 +137,13 @@ class OpenSearchWriter:
             TransientError: not done; ask again. RefusedError: the credentials do not allow it.
 
         """
-        if self._touched:
-            names = ",".join(sorted(self._touched))
-            try:
-                answer = await self._client.ask("POST", f"/{names}/_refresh", params={"ignore_unavailable": "true"})
-            except NotHeldError as error:
-                raise TransientError("opensearch indices are not there", indices=names) from error
-            if _failed_shards(answer):
-                raise TransientError("opensearch could not refresh every shard", failed=_failed_shards(answer))
-            self._touched.clear()
+        # What is written meanwhile is for the next time.
+        touched, self._touched = self._touched, set()
+        try:
+            await self._refresh(touched)
+        except BaseException:
+            self._touched |= touched
+            raise
         if positions:
             await self._put_positions(positions)
 
@@ -250,6 +248,17 @@ class OpenSearchWriter:
             return True
         self._missing.pop(index, None)
         return False
+
+    async def _refresh(self, touched: set[str]) -> None:
+        if not touched:
+            return
+        names = ",".join(sorted(touched))
+        try:
+            answer = await self._client.ask("POST", f"/{names}/_refresh", params={"ignore_unavailable": "true"})
+        except NotHeldError as error:
+            raise TransientError("opensearch indices are not there", indices=names) from error
+        if _failed_shards(answer):
+            raise TransientError("opensearch could not refresh every shard", failed=_failed_shards(answer))
 
     async def _put_positions(self, positions: Mapping[Partition, int]) -> None:
         lines: list[bytes] = []

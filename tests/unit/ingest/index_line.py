@@ -20,7 +20,8 @@ from ashiato.core.ids import CLASSES, TOPIC_BULK, TOPIC_PRIORITY, Source
 from ashiato.core.ports import ArchiveReader, Partition
 from ashiato.core.query import All, Node, Query
 from ingest.archiver import Archiver, ArchiverSettings
-from ingest.indexer import Indexer, IndexerSettings, RowsWriter
+from ingest.index_writes import RowsWriter
+from ingest.indexer import Indexer, IndexerSettings
 from tests.contract.index_rows import DAY, NOON
 
 BULK = Partition(TOPIC_BULK, 0)

@@ -16,7 +16,8 @@ from ashiato.core.ids import Kind, Source
 from ashiato.core.ports import ArchiveReader, Bucket, Document, IndexOutcome, ObjectRef, Partition
 from ashiato.core.record import RowFlags
 from ashiato.core.table import uids
-from ingest.indexer import FOLLOWED, StartAgainError
+from ingest.index_writes import FOLLOWED
+from ingest.indexer import StartAgainError
 from tests.contract.index_rows import NOON, QUERIES, chunk, incident_chunks
 from tests.unit.ingest.index_line import BULK, PRIORITY, Line
 
