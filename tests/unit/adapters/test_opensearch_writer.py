@@ -110,6 +110,21 @@ async def test_what_is_refused_as_it_is_is_taken_in_a_safe_projection_and_counte
     assert mapping.row_of(sent)["body"] == "hello"
 
 
+async def test_rows_are_written_as_their_documents_are_in_both_forms() -> None:
+    def judge(_: str, uid: str, *, projected: bool) -> tuple[int, str]:
+        return (201, "") if projected or uid.endswith("0") else (400, "mapper_parsing_exception")
+
+    table = rows_of(chunk(b"2026-11-24T11:00:00.123456789Z stdout F hello\n" * 20))
+    async with writing(each(judge)) as (writer, double):
+        outcome = await writer.write_rows(table, "container")
+        whole = await writer.write(documents_of(table))
+    assert outcome == whole
+    assert outcome.created + outcome.projected == 20
+    assert outcome.created > 0
+    half = len(double.bulks) // 2
+    assert [bulk.lines for bulk in double.bulks[:half]] == [bulk.lines for bulk in double.bulks[half:]]
+
+
 async def test_what_is_refused_in_every_form_is_named_and_the_others_are_taken() -> None:
     bad = str(documents(2)[0][UID_FIELD])
 
