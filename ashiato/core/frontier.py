@@ -214,11 +214,13 @@ def overflow(files: Mapping[str, FileState]) -> list[FileState]:
     """
     if len(files) <= FRONTIER_ACTIVE_FILES_MAX:
         return []
-    newest = max(file.observed_time_unix_nano for file in files.values())
+    # Not the newest reading of all: one node whose clock runs ahead would make every other file an idle one.
+    readings = sorted((file.observed_time_unix_nano for file in files.values()), reverse=True)
+    now = readings[FRONTIER_ACTIVE_FILES_MAX // 2]
     resting = [
         file
         for file in files.values()
-        if file.closed or file.imported or newest - file.observed_time_unix_nano > FRONTIER_IDLE_NS
+        if file.closed or file.imported or now - file.observed_time_unix_nano > FRONTIER_IDLE_NS
     ]
     return sorted(resting, key=lambda file: file.file_id)[:PAGE_FILES_MAX]
 

@@ -112,9 +112,12 @@ def test_a_file_that_nothing_came_of_for_long_moves_like_a_closed_one(monkeypatc
     """A node that is gone never closes what it had open."""
     monkeypatch.setattr(frontier, "FRONTIER_ACTIVE_FILES_MAX", 3)
     now, idle = 10 * FRONTIER_IDLE_NS, FRONTIER_IDLE_NS
-    ages = {0: 2 * idle, 1: 0, 2: idle, 3: idle + 1, 4: 5}
+    ages = {0: 2 * idle, 1: 0, 2: idle, 3: idle + 9, 4: 5}
     files = {f"F{n:03}": _file(n, observed_time_unix_nano=now - age) for n, age in ages.items()}
     assert [file.file_id for file in frontier.overflow(files)] == ["F000", "F003"]
+    # and a node whose clock runs years ahead makes none of the others idle
+    ahead = {"F009": _file(9, observed_time_unix_nano=1 << 62)}
+    assert [file.file_id for file in frontier.overflow(files | ahead)] == ["F000", "F003"]
 
 
 def test_a_page_of_another_version_is_not_read() -> None:
