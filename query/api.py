@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -177,7 +177,7 @@ class _Service:
             async with asyncio.timeout(self._timeout_s):
                 done, _ = await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
             if task not in done:
-                raise TransientError("nobody waits for the answer any more")
+                raise _GoneError("nobody waits for the answer any more")
             return task.result()
         except TimeoutError as error:
             raise TransientError(f"no answer within {self._timeout_s:g} s: ask for less time or fewer rows") from error
@@ -190,6 +190,10 @@ class _Service:
     async def _in_turn(self, asked: Coroutine[Any, Any, T]) -> T:
         async with self._at_once:
             return await asked
+
+
+class _GoneError(TransientError):
+    """Who asked has left: that is nobody's fault."""
 
 
 async def _gone(request: Request) -> None:
@@ -255,14 +259,14 @@ def _problems(app: FastAPI, telemetry: Telemetry) -> None:
     @app.exception_handler(AshiatoError)
     async def known(_: Request, error: Exception) -> Response:
         assert isinstance(error, AshiatoError)
-        if status_of(error) >= 500:
+        if status_of(error) >= 500 and not isinstance(error, _GoneError):
             telemetry.emit(AnswerFailed(code=error.code, error=str(error)))
         return problem_of(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        told = "; ".join(f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors())
+        told = "; ".join(_told(one["loc"][1:], one["msg"]) for one in error.errors())
         return problem(400, told, code="rejected")
 
     @app.exception_handler(HTTPException)
@@ -274,6 +278,10 @@ def _problems(app: FastAPI, telemetry: Telemetry) -> None:
     async def unknown(_: Request, error: Exception) -> Response:
         telemetry.emit(AnswerFailed(code="bug", error=type(error).__name__))
         return problem(500, "an error of ours: it is in the service's log", code="bug")
+
+
+def _told(where: Sequence[object], what: str) -> str:
+    return f"{'.'.join(map(str, where))}: {what}" if where else f"the body is no JSON object of a question: {what}"
 
 
 def _streamed(answer: Answer) -> Response:

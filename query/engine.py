@@ -74,12 +74,13 @@ class Engine:
         """Return the rows that match, and what they cover.
 
         Raises:
-            RejectedError: the query cannot be evaluated, or asks for too many rows.
+            RejectedError: the query cannot be evaluated, asks for too many rows, or for a time without a moment.
             TransientError: the archive does not answer.
             EvidenceError: the journal has a hole.
 
         """
         _check_limit(query.limit)
+        _check_window(query.time_start_unix_nano, query.time_end_unix_nano)
         asked = await self._asked(query)
         rows = await asked.rows(query)
         return Answer(rows=rows, coverage=await self._coverage(asked, query))
@@ -93,6 +94,7 @@ class Engine:
 
         """
         _check_limit(request.limit)
+        _check_window(request.time_start_unix_nano, request.time_end_unix_nano)
         anchor = parse_anchor(request.anchor)
         asked = await self._asked(Query())
         pods, findings = await self._pods(asked, anchor)
@@ -331,3 +333,11 @@ def open_engine(settings: QuerySettings) -> Engine:
 def _check_limit(limit: int) -> None:
     if not 1 <= limit <= QUERY_ROWS_MAX:
         raise RejectedError(f"a limit lies between 1 and {QUERY_ROWS_MAX}", limit=limit)
+
+
+def _check_window(start_unix_nano: int | None, end_unix_nano: int | None) -> None:
+    # Of no time at all everything was searched: an answer that is complete and says nothing.
+    if start_unix_nano is not None and end_unix_nano is not None and start_unix_nano >= end_unix_nano:
+        raise RejectedError(
+            "the time that is asked for ends before it begins", start=start_unix_nano, end=end_unix_nano
+        )

@@ -21,6 +21,9 @@ TEXT_CHARS_MAX: Final = 20_000
 LEVELS_MAX: Final = 40
 """Parentheses inside parentheses; each makes at most two nodes of ``predicate.NODES_DEEP_MAX``."""
 
+CLAUSES_MAX: Final = 1024
+"""Words, phrases and other tests in one query: each is held against every row. Lucene's own limit."""
+
 _EXISTS: Final = "_exists_"
 _OWN_PREFIXES: Final = ("k8s.", "ashiato.", "security_rule.", "log.record.")
 """A field that begins so and is none of ours is a slip of the pen, not an attribute of somebody's JSON."""
@@ -69,6 +72,7 @@ class _Parser:
         self.text = text
         self.at = 0
         self.levels = 0
+        self.clauses = 0
 
     def whole(self) -> Node:
         self._skip_space()
@@ -114,6 +118,9 @@ class _Parser:
     def _clause(self, field: str) -> Node:
         if self.at == len(self.text):
             self._fail("the query ends where a word was expected")
+        self.clauses += 1
+        if self.clauses > CLAUSES_MAX:
+            self._fail(f"more than {CLAUSES_MAX} words and groups: ask several times, or with a regular expression")
         if ahead := _KEYWORD.match(self.text, self.at):
             self._fail(f"{ahead['word']} needs something on both sides; to search for the word itself, quote it")
         if self._taken("("):

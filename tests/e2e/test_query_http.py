@@ -201,6 +201,8 @@ def test_without_the_token_nothing_is_told(service: Running, header: str | None)
     [
         ("/v1/search?q=(", 400, "character"),
         ("/v1/search?start=yesterday", 400, "not a time"),
+        ("/v1/search?start=2026-11-25&end=2026-11-24", 400, "ends before it begins"),
+        ("/v1/timeline?anchor=pod:x&start=1000&end=1000", 400, "ends before it begins"),
         (f"/v1/search?limit={QUERY_ROWS_MAX + 1}", 400, "limit"),
         ("/v1/search?limit=0", 400, "limit"),
         ("/v1/search?lmit=5", 400, "lmit"),
@@ -226,6 +228,19 @@ def test_a_body_that_is_too_long_or_no_json_is_refused(service: Running) -> None
     with service.client() as client:
         problem(client.post("/v1/search", content=b"{" + b" " * 70_000 + b"}"), 413)
         problem(client.post("/v1/search", content=b"{", headers={"Content-Type": "application/json"}), 400)
+        assert "no JSON object" in problem(client.post("/v1/search", content=b"[" * 30_000), 400)["detail"]
+
+
+def test_who_leaves_before_the_answer_is_no_failure_of_ours(service: Running) -> None:
+    host, port = service.url.removeprefix("http://").split(":")
+    request = f"GET /v1/search?q=*&limit={QUERY_ROWS_MAX} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    for _ in range(20):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(request.encode())
+
+    with service.client() as client:
+        assert client.get("/v1/search", params={"q": "*", "limit": 1}).status_code == 200
+        assert 'answer_failed_total{code="transient"}' not in client.get("/metrics").text
 
 
 # -- the access log ------------------------------------------------------------------------------------------

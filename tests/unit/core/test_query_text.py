@@ -6,7 +6,7 @@ import pytest
 
 from ashiato.core.errors import RejectedError
 from ashiato.core.query import All, And, Exists, Node, Not, Or, Phrase, Range, Regex, Term, Wildcard
-from ashiato.core.query_text import LEVELS_MAX, TEXT_CHARS_MAX, parse, render
+from ashiato.core.query_text import CLAUSES_MAX, LEVELS_MAX, TEXT_CHARS_MAX, parse, render
 
 A, B, C = (Term(field="", value=letter) for letter in "abc")
 
@@ -92,6 +92,12 @@ def test_an_error_names_the_character_and_says_what_to_do(text: str, character: 
     with pytest.raises(RejectedError, match=word) as error:
         parse(text)
     assert error.value.facts["character"] == character
+
+
+def test_a_query_holds_as_many_clauses_as_lucenes_and_no_more() -> None:
+    parse(" OR ".join("a" for _ in range(CLAUSES_MAX)))
+    with pytest.raises(RejectedError, match=str(CLAUSES_MAX)):
+        parse(" OR ".join("a" for _ in range(CLAUSES_MAX + 1)))
 
 
 def test_a_pasted_log_is_no_query() -> None:
