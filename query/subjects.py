@@ -25,6 +25,7 @@ PODS_MAX: Final = 200
 CHOICES_LISTED_MAX: Final = 20
 
 _SECOND_NS: Final = 1_000_000_000
+_INT64_MAX: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,8 +207,9 @@ def _in_life(pod: Pod) -> Node:
     """Return the range of a pod's life, as far as the watch tells it."""
     if pod.created_unix_nano is None and pod.deleted_unix_nano is None:
         return And(nodes=())
-    low = str(pod.created_unix_nano - _SECOND_NS) if pod.created_unix_nano is not None else ""
-    high = str(pod.deleted_unix_nano) if pod.deleted_unix_nano is not None else ""
+    # Beyond what int64 holds there is no bound to give.
+    low = str(max(pod.created_unix_nano - _SECOND_NS, -_INT64_MAX)) if pod.created_unix_nano is not None else ""
+    high = str(min(pod.deleted_unix_nano, _INT64_MAX)) if pod.deleted_unix_nano is not None else ""
     in_range = Range(field="time_unix_nano", low=low, high=high)
     return Or(nodes=(in_range, Not(node=Exists(field="time_unix_nano"))))
 

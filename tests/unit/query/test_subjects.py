@@ -123,3 +123,13 @@ async def test_an_image_is_named_with_or_without_its_tag(house: House, anchor: s
     await house.tail()
 
     assert len(await told(house, anchor)) == found
+
+
+async def test_a_pod_whose_times_lie_at_the_end_of_time_still_has_a_timeline(house: House) -> None:
+    """What an API server says of one pod must not make the question about it one that cannot be asked."""
+    event = pod_event("DELETED", "odd", "u-1", deleted="2262-04-11T23:47:16Z")
+    early = event.replace(b"2026-11-25T12:00:00Z", b"1677-09-21T00:12:44Z")
+    await house.send(house.file(PODS), event + early)
+    await house.tail()
+
+    assert ("lifecycle", "DELETED") in await told(house, "pod:shop/odd")
