@@ -125,6 +125,12 @@ def cpu_of_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def machine_cpu_s() -> float:
+    """Return the CPU time that all processes of the machine, and its kernel, have used so far."""
+    user, nice, system, _idle, _waiting, irq, softirq, stolen, *_ = Path("/proc/stat").read_text().split()[1:11]
+    return sum(map(int, (user, nice, system, irq, softirq, stolen))) / _TICKS
+
+
 def free_port() -> int:
     """Return a port of loopback that is free now."""
     with socket.socket() as listener:
