@@ -99,6 +99,18 @@ class ClockAhead(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockDoubted(Event):
+    """Our own clock leapt ahead: nothing expires until it has run evenly for a while."""
+
+    level: ClassVar[Level] = Level.WARNING
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="clock_doubted_total", help="Leaps of our own clock for which expiry waited"),
+    )
+    ahead_s: int
+    wait_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClassWithoutRule(Event):
     """Packs of a class that no rule names are kept for ever: a person has to say how long."""
 

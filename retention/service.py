@@ -27,6 +27,7 @@ from retention.policy import DAY_NS
 from retention.prepare import Prepare, topics_of
 from retention.schedule import Job, Schedule
 from retention.settings import RetentionSettings, policy_of
+from retention.steady import Steady
 from retention.sweep import Sweep
 
 UNFINISHED_NS: Final = DAY_NS
@@ -46,6 +47,7 @@ class Retention:
     _keeper: BusKeeper | None = None
     _reader: BusReader | None = None
     _index: IndexKeeper | None = field(init=False)
+    _steady: Steady = field(init=False)
     _prepare: Prepare | None = None
     _freeing: Freeing | None = None
 
@@ -60,6 +62,7 @@ class Retention:
             clock=self.clock,
             telemetry=self.telemetry,
         )
+        self._steady = Steady(clock=self.clock, telemetry=self.telemetry)
         self._index = _open_index(self.settings)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -120,6 +123,8 @@ class Retention:
 
     async def expire(self) -> None:
         """Remove and delete packs whose time is over, and what killed writers left in a folder."""
+        if not await self._believes_clock():
+            return
         await asyncio.to_thread(self._sweep.expire)
         if isinstance(self._archive, DirectoryGovernor):
             before = self.clock.now_unix_nano() - UNFINISHED_NS
@@ -127,13 +132,18 @@ class Retention:
 
     async def keep_budget(self) -> None:
         """Make room where archive and bus take more of the disk than they may."""
-        await asyncio.to_thread(self._keep_budget)
+        if await self._believes_clock():
+            await asyncio.to_thread(self._keep_budget)
 
     async def close(self) -> None:
         """Let go of all connections."""
         for part in (self._keeper, self._reader, self._index):
             if part is not None:
                 await part.close()
+
+    async def _believes_clock(self) -> bool:
+        state = await self._journal.refresh_async()
+        return self._steady.believes(pack.commit_time_unix_nano for pack in state.packs.values())
 
     def _keep_budget(self) -> None:
         folders = [Path(self.settings.archive.directory)] if self.settings.archive.directory else []
