@@ -146,7 +146,7 @@ def test_nothing_is_lost_or_doubled_while_each_part_is_away(services: Services, 
     until(lambda: Counter(found_in_archive(stack)) == expected, "every line is archived once")
 
     def searched() -> Any:
-        records, _ = services.ask("/v1/search?q=outage*&limit=100000")
+        records, _ = services.ask(f"/v1/search?q={quote('outage* AND kind:container')}&limit=100000")
         bodies = Counter(record["body"] for record in records)
         assert all(count == 1 for count in bodies.values())
         return bodies == expected
