@@ -69,14 +69,14 @@ def test_an_error_is_a_sentence_and_an_exit_code(service: Running, tmp_path: Pat
     tls = ("--ca-file", str(service.root / "ca.pem"))
     cases = (
         (("search", "x", "--url", service.url, "--token-file", str(wrong), *tls), 1, b"token"),
-        (("search", "(x", *asked(service)), 1, b"character"),
+        (("search", "(x", *asked(service)), 2, b"character"),
         (("search", "x", "--url", "http://127.0.0.1:9", "--token-file", str(wrong)), 1, b"is ashiato up?"),
         (("search", "x", "--url", service.url), 2, b"--token-file"),
         (("search", "x", "--url", service.url, "--data", str(tmp_path)), 2, b"one place"),
         (("search", "x", "--data", str(tmp_path)), 2, b"ashiato up"),
         (("search", "x", "--archive", "gs://bucket"), 2, b"s3://"),
         (("search", "x", "--since", "yesterday", *asked(service)), 2, b"15m"),
-        (("timeline", "planet:mars", *asked(service)), 1, b"pod:"),
+        (("timeline", "planet:mars", *asked(service)), 2, b"pod:"),
         (("logs", "no-such-pod", *asked(service)), 1, b"no-such-pod"),
     )
     for arguments, code, words in cases:
