@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ashiato.adapters.archive import parse_address
-from ashiato.core.errors import AshiatoError, RefusedError, RejectedError, SettingsError, TransientError
+from ashiato.core.errors import AshiatoError, NotHeldError, RefusedError, RejectedError, SettingsError, TransientError
 from ashiato.core.query import Query
 from ashiato.core.query_text import parse
 from query.answer import Answer, to_ndjson
@@ -178,6 +178,8 @@ def _problem(answer: httpx.Response) -> AshiatoError:
         sentence = answer.reason_phrase
     if answer.status_code in (401, 403):
         return RefusedError(sentence, status=answer.status_code)
+    if answer.status_code == 404:
+        return NotHeldError(sentence)
     if answer.status_code >= 500:
         return TransientError(sentence, status=answer.status_code)
     return RejectedError(sentence)
