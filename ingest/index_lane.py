@@ -47,7 +47,8 @@ class Lane:
     waits: list[int] = field(default_factory=list)
     """Positions, ascending, of which some rows are to come from packs."""
     doubted: dict[str, int] = field(default_factory=dict)
-    """Files whose bytes came twice and could not be found equal, with the position: the archiver decides."""
+    """Files whose bytes came twice and could not be found equal, with the position: the archiver decides, of these
+    bytes and of all that follow."""
 
     @property
     def reached(self) -> int:
@@ -58,6 +59,10 @@ class Lane:
         """Take the chunks of one record in; return what of them is to be made rows of now."""
         pieces: list[Piece] = []
         for chunk in chunks:
+            if chunk.file.file_id in self.doubted:
+                # What is new of it depends on a decision that is not known yet.
+                self.wait_for_packs(position)
+                continue
             admitted = self.admission.admit(chunk, held)
             if admitted.forked is not None:
                 self.doubted.setdefault(admitted.forked.file_id, position)

@@ -60,6 +60,7 @@ _ACTS: Final = st.lists(
 @given(acts=_ACTS)
 @example(acts=[Send(0, 2), "commit", "index", Send(0, 4), "index", "free", Send(4, 18, closed=True)])
 @example(acts=[Send(0, 2), "index", Send(0, 1, forged=True), "index", "commit", Send(2, 4), "index"])
+@example(acts=[Send(1, 7, forged=True), "index", "commit", Send(0, 7), Send(1, 2), Send(0, 1)])
 @example(acts=[Send(4, 6), Send(0, 4), "commit", "damage", "index", "lose the position"])
 async def test_the_index_ends_with_what_the_packs_hold(acts: list[Send | str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
