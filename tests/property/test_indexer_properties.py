@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ashiato.core.chunk import Chunk, ChunkFlags
+from ashiato.core.render import render_rows
 from tests.contract.index_rows import NOON, chunk
 from tests.unit.ingest.index_line import Line
 
@@ -61,6 +62,7 @@ _ACTS: Final = st.lists(
 @example(acts=[Send(0, 2), "commit", "index", Send(0, 4), "index", "free", Send(4, 18, closed=True)])
 @example(acts=[Send(0, 2), "index", Send(0, 1, forged=True), "index", "commit", Send(2, 4), "index"])
 @example(acts=[Send(1, 7, forged=True), "index", "commit", Send(0, 7), Send(1, 2), Send(0, 1)])
+@example(acts=[Send(0, 2), "index", Send(0, 4)])
 @example(acts=[Send(4, 6), Send(0, 4), "commit", "damage", "index", "lose the position"])
 async def test_the_index_ends_with_what_the_packs_hold(acts: list[Send | str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -83,5 +85,8 @@ async def test_the_index_ends_with_what_the_packs_hold(acts: list[Send | str]) -
                     await line.send_raw(b"damaged")
         await line.commit()
         await line.index()
-        assert (await line.hot()).equals(await line.packed())
+        hot, packed = await line.hot(), await line.packed()
+        # A part keeps its bytes in ``raw`` where its join closes in a later pack, or in a later batch of the index.
+        assert hot.drop_columns("raw").equals(packed.drop_columns("raw"))
+        assert render_rows(hot).equals(render_rows(packed))
         assert line.published == line.end
