@@ -22,11 +22,11 @@ from ashiato.core.anchor import Anchor, AnchorKind, parse_anchor
 from ashiato.core.coverage import Coverage, Interval, Seen, judge
 from ashiato.core.errors import AshiatoError, NotHeldError, RefusedError, RejectedError, TransientError
 from ashiato.core.ids import Kind
-from ashiato.core.limits import COMMIT_AGE_NS, QUERY_ROWS_MAX
+from ashiato.core.limits import COMMIT_AGE_NS, LOGS_BYTES_MAX, MIB, QUERY_BYTES_MAX, QUERY_ROWS_MAX
 from ashiato.core.ports import ArchiveReader
 from ashiato.core.predicate import select
 from ashiato.core.query import Query, Term
-from ashiato.core.search import IndexReader, Leg
+from ashiato.core.search import IndexReader, Leg, cut_to
 from ashiato.core.table import empty, in_order, without_doubles
 from ashiato.core.timeline import kinds, told_by
 from query import logs, subjects
@@ -61,12 +61,21 @@ class Engine:
     """Answers questions. Several may be asked at once."""
 
     def __init__(
-        self, packs: PackIndex, hot: IndexReader | None, *, archive: ArchiveReader, has_tail: bool = False
+        self,
+        packs: PackIndex,
+        hot: IndexReader | None,
+        *,
+        archive: ArchiveReader,
+        has_tail: bool = False,
+        answer_bytes_max: int = QUERY_BYTES_MAX,
+        logs_bytes_max: int = LOGS_BYTES_MAX,
     ) -> None:
         self._packs = packs
         self._hot = hot
         self._archive = archive
         self._has_tail = has_tail
+        self._answer_bytes_max = answer_bytes_max
+        self._logs_bytes_max = logs_bytes_max
         self._inventory = Inventory(archive)
         self._locked: bool | None = None
 
@@ -82,7 +91,9 @@ class Engine:
         _check_limit(query.limit)
         _check_window(query.time_start_unix_nano, query.time_end_unix_nano)
         asked = await self._asked(query)
+        query = replace(query, bytes_max=min(query.bytes_max, self._answer_bytes_max))
         rows = await asked.rows(query)
+        asked.say_cut(query)
         return Answer(rows=rows, coverage=await self._coverage(asked, query))
 
     async def timeline(self, request: TimelineRequest) -> Answer:
@@ -105,8 +116,10 @@ class Engine:
             time_end_unix_nano=request.time_end_unix_nano,
             limit=request.limit,
             order="oldest_first",
+            bytes_max=self._answer_bytes_max,
         )
         rows = await asked.rows(query)
+        asked.say_cut(query)
         coverage = await self._coverage(asked, query, demanded=subjects.demanded(anchor))
         return Answer(rows=rows, coverage=coverage, kinds=tuple(kinds(rows)), told_by=tuple(told_by(rows)))
 
@@ -122,7 +135,11 @@ class Engine:
         asked = await self._asked(Query())
         chosen = logs.choose(request, asked.known.all_files())
         query = Query(where=logs.predicate(chosen), limit=_LOGS_ROWS_MAX, order="oldest_first")
+        query = replace(query, bytes_max=self._logs_bytes_max)
         rows = await asked.rows(query)
+        if asked.cut:
+            bound = _mib(query.bytes_max) if asked.cut_by_bytes else f"{query.limit} lines"
+            asked.findings.append(f"the log was cut at {bound}: its newest lines are not printed")
         content, findings = await asyncio.to_thread(logs.printed, request, rows)
         asked.findings += [*chosen.findings, *findings]
         window = replace(query, time_start_unix_nano=request.time_start_unix_nano)
@@ -155,7 +172,8 @@ class Engine:
         """Return the pods that an anchor names, and what is to be said about the name."""
         if anchor.kind in (AnchorKind.NODE, AnchorKind.USER, AnchorKind.SERVICE_ACCOUNT, AnchorKind.IP):
             return [], []
-        query = Query(where=subjects.watch_query(anchor), limit=_WATCH_ROWS_MAX, order="newest_first")
+        where = subjects.watch_query(anchor)
+        query = Query(where=where, limit=_WATCH_ROWS_MAX, order="newest_first", bytes_max=LOGS_BYTES_MAX)
         rows = in_order(await asked.rows(query))
         findings = ["there are more watch events of pods than were looked at"] if asked.cut else []
         told = [*subjects.pods_of_sources(asked.known.sources()), *subjects.pods_of_watch(rows)]
@@ -189,8 +207,6 @@ class Engine:
             findings.append(f"node {node} was told not to follow {folders}")
         if not await self._is_locked():
             findings.append("the archive is a folder: nothing there refuses deletion")
-        if asked.cut:
-            findings.append(f"more rows match than the {query.limit} of this answer")
         legs = (*(("tail",) if self._has_tail else ()), *(("hot",) if asked.hot_answered else ()), "archive")
         return judge(
             (*asked.unsearched(), *intervals), watermark_unix_nano=watermark, legs=legs,
@@ -220,6 +236,7 @@ class _Asked:
         self.snapshot = snapshot
         self.findings: list[str] = []
         self.cut = False
+        self.cut_by_bytes = False
         self.hot_answered = hot is not None
         self._packs = packs
         self._hot = hot
@@ -228,27 +245,39 @@ class _Asked:
         self._unreadable: set[str] = set()
 
     async def rows(self, query: Query) -> pa.Table:
-        """Return the rows of all legs, each uid once, in the query's order, cut to its limit."""
+        """Return the rows of all legs, each uid once, in the query's order, cut to its limits."""
         leg, hot_leg = await asyncio.gather(self._packs.search_in(self.snapshot, query), self._ask_hot(query))
-        self.cut = leg.cut
         self.findings += leg.findings
         self._expired |= set(leg.expired)
         self._unreadable |= set(leg.unreadable)
-        if hot_leg is None:
-            return leg.rows
-        self._hot_leg = hot_leg
-        self.findings += hot_leg.findings
-        joined = without_doubles(pa.concat_tables([leg.rows, hot_leg.rows]))
-        self.cut = leg.cut or hot_leg.cut or joined.num_rows > query.limit
-        return in_order(joined, newest_first=query.order == "newest_first", limit=query.limit)
+        rows, cut = leg.rows, leg.cut
+        if hot_leg is not None:
+            self._hot_leg = hot_leg
+            self.findings += hot_leg.findings
+            rows, beyond = await asyncio.to_thread(_joined, query, leg, hot_leg)
+            cut = leg.cut or hot_leg.cut or beyond.num_rows > 0
+        self.cut, self.cut_by_bytes = cut, cut and rows.num_rows < query.limit
+        return rows
+
+    def say_cut(self, query: Query) -> None:
+        """Say it where the rows that were read last are not all."""
+        if self.cut_by_bytes:
+            self.findings.append(f"the answer was cut at {_mib(query.bytes_max)}: narrow the time or the words")
+        elif self.cut:
+            self.findings.append(f"more rows match than the {query.limit} of this answer")
 
     async def hot_ledger(self) -> pa.Table | None:
         """Return the ledger's rows that the hot index has beyond the journal."""
         newest = self.snapshot.state.last_time_unix_nano
         start = newest - 4 * COMMIT_AGE_NS if newest else None
         where = Term(field="source_kind", value=Kind.LEDGER)
-        leg = await self._ask_hot(Query(where=where, time_start_unix_nano=start, limit=_HOT_LEDGER_ROWS_MAX))
-        return leg.rows if leg is not None else None
+        query = Query(where=where, time_start_unix_nano=start, limit=_HOT_LEDGER_ROWS_MAX)
+        leg = await self._ask_hot(replace(query, bytes_max=LOGS_BYTES_MAX))
+        if leg is None:
+            return None
+        if leg.cut:
+            self.findings.append("the hot index has more lines of ledgers than were looked at")
+        return leg.rows
 
     async def with_hot_ends(self, facts: Facts) -> Facts:
         """Return the facts, told how far the hot index has the files that were closed since the last commit.
@@ -315,6 +344,16 @@ class _Asked:
             self.hot_answered = False
             self.findings.append(f"the hot index does not answer: {error.message}; this answer is the archive's alone")
             return None
+
+
+def _joined(query: Query, leg: Leg, other: Leg) -> tuple[pa.Table, pa.Table]:
+    """Return the rows of both, each uid once, cut as one leg that had them all would have cut them."""
+    rows = without_doubles(pa.concat_tables([leg.rows, leg.beyond, other.rows, other.beyond]))
+    return cut_to(query, in_order(rows, newest_first=query.order == "newest_first", limit=query.limit + 1))
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:g} MiB"
 
 
 def open_engine(settings: QuerySettings) -> Engine:

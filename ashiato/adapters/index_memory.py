@@ -17,7 +17,7 @@ from ashiato.core.ports import Document, IndexOutcome, Partition
 from ashiato.core.predicate import select
 from ashiato.core.query import Query
 from ashiato.core.record import UID_FIELD
-from ashiato.core.search import Leg
+from ashiato.core.search import Leg, cut_to
 from ashiato.core.table import SCHEMA, empty, in_order
 
 _MISDATED = ("", "")
@@ -121,11 +121,12 @@ class MemoryIndex(_Side):
         # A row that came before its day was prepared, and again after, stands in two indices.
         once = {(row["file_id"], row["offset_start"], row["length"], row["join_offset"]): row for row in rows}
         table = in_order(pa.Table.from_pylist(list(once.values()), schema=SCHEMA))
-        found = select(_one_more(query), table)
+        found, beyond = cut_to(query, select(_one_more(query), table))
         findings = () if indices.by_day else ("the hot index is not prepared",)
         return Leg(
-            rows=found.slice(0, query.limit),
-            cut=found.num_rows > query.limit,
+            rows=found,
+            cut=beyond.num_rows > 0,
+            beyond=beyond,
             positions=dict(indices.positions),
             findings=findings,
         )

@@ -21,7 +21,7 @@ from ashiato.core.errors import AshiatoError, NotHeldError, RejectedError, Trans
 from ashiato.core.limits import MIB
 from ashiato.core.predicate import select
 from ashiato.core.query import Query
-from ashiato.core.search import Leg
+from ashiato.core.search import Leg, cut_to
 from ashiato.core.table import SCHEMA, empty, without_doubles
 
 PAGE_ROWS_FIRST: Final = 256
@@ -42,7 +42,7 @@ class OpenSearchIndex:
         self._client = client
 
     async def search(self, query: Query) -> Leg:
-        """Return the rows that match, in the query's order, cut to its limit.
+        """Return the rows that match, in the query's order, cut to its limits.
 
         The positions are read before the snapshot is taken, so whatever lies below them is in it.
 
@@ -57,37 +57,39 @@ class OpenSearchIndex:
         if not snapshot:
             return Leg(rows=empty(), positions=positions, findings=("the hot index is not prepared",))
         try:
-            rows, cut = await self._pages(query, snapshot)
+            rows, beyond = await self._pages(query, snapshot)
         except NotHeldError as error:
             raise TransientError("opensearch lost the snapshot of a search", **error.facts) from error
         finally:
             await self._let_go(snapshot)
-        return Leg(rows=rows, cut=cut, positions=positions)
+        return Leg(rows=rows, cut=beyond.num_rows > 0, beyond=beyond, positions=positions)
 
     async def close(self) -> None:
         """Let go of the connection."""
         await self._client.close()
 
-    async def _pages(self, query: Query, snapshot: str) -> tuple[pa.Table, bool]:
-        """Read pages until more than the limit matches, or all is read."""
+    async def _pages(self, query: Query, snapshot: str) -> tuple[pa.Table, pa.Table]:
+        """Read pages until more matches than the limits let through, or all is read."""
         found, size = empty(), PAGE_ROWS_FIRST
+        taken, beyond = cut_to(query, found)
         body: dict[str, Any] = {
             "query": narrowed(query),
             "sort": _sort(newest_first=query.order == "newest_first"),
             "track_total_hits": False,
             "pit": {"id": snapshot, "keep_alive": _PIT_KEEP_ALIVE},
         }
-        while found.num_rows <= query.limit:
+        while not beyond.num_rows:
             answer = await self._client.ask("POST", "/_search", params=WHOLE_ONLY, body={**body, "size": size})
             refuse_partial(answer)
             hits = answer["hits"]["hits"]
             page = await asyncio.to_thread(_table, hits)
             found = await asyncio.to_thread(_matching, query, found, page)
+            taken, beyond = cut_to(query, found)
             if len(hits) < size:
                 break
             body["search_after"] = hits[-1]["sort"]
             size = max(1, min(PAGE_ROWS_MAX, PAGE_BYTES * len(hits) // max(page.nbytes, 1)))
-        return found.slice(0, query.limit), found.num_rows > query.limit
+        return taken, beyond
 
     async def _open(self) -> str:
         """Take a snapshot of all rows; '' where there is no index of rows."""

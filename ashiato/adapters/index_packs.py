@@ -32,13 +32,18 @@ from ashiato.core.ports import ArchiveReader
 from ashiato.core.predicate import compile_query, select
 from ashiato.core.pruning import overlaps, row_groups_of
 from ashiato.core.query import Query
-from ashiato.core.search import Leg
-from ashiato.core.table import SCHEMA, empty, in_order, order_times, uids, without_doubles
+from ashiato.core.search import Leg, cut_to
+from ashiato.core.table import SCHEMA, empty, fitting, in_order, order_times, row_bytes, uids, without_doubles
 
 _DECIDING: Final = (
     "time_unix_nano", "observed_time_unix_nano", "k8s_node_name", "file_id", "offset_start", "length", "join_offset",
 )  # fmt: skip
 """What orders rows, and what names them."""
+
+_ORDERING: Final = ["time_unix_nano", "observed_time_unix_nano", "k8s_node_name", "file_id", "offset_start"]
+
+_SIZE: Final = "row_bytes"
+"""Beside a part of a row's columns: how large the whole row is."""
 
 SNAPSHOT_ATTEMPTS_MAX: Final = 50
 """Snapshots begun again in a row because a segment vanished: commits are minutes apart, so one is usual."""
@@ -63,7 +68,7 @@ class PackIndex:
         self._lock = threading.Lock()
 
     async def search(self, query: Query) -> Leg:
-        """Return the rows that match, in the query's order, cut to its limit.
+        """Return the rows that match, in the query's order, cut to its limits.
 
         Raises:
             RejectedError: the query cannot be evaluated.
@@ -160,10 +165,10 @@ class _Search:
             self._packs()
         finally:
             self._open.close()
-        rows, cut = self._best.taken()
+        rows, beyond = self._best.taken()
         return Leg(
-            rows=rows, cut=cut, findings=tuple(self._findings), expired=tuple(self._expired),
-            unreadable=tuple(self._unreadable),
+            rows=rows, cut=beyond.num_rows > 0, beyond=beyond, findings=tuple(self._findings),
+            expired=tuple(self._expired), unreadable=tuple(self._unreadable),
         )  # fmt: skip
 
     def _tail(self) -> None:
@@ -179,6 +184,7 @@ class _Search:
         names = sorted(self._test.columns.union(_DECIDING))
         seen = pa.concat_tables([table.select(names) for table in tables]).combine_chunks()
         seen = seen.append_column("row", pa.array(np.arange(seen.num_rows)))
+        seen = seen.append_column(_SIZE, pa.array(np.concatenate([row_bytes(table) for table in tables])))
         kept = self._best.cut(without_doubles(seen.filter(pa.array(self._test.evaluate(seen)))))
         self._best.begin(_gathered(tables, np.sort(kept["row"].to_numpy())))
 
@@ -263,30 +269,35 @@ def _gathered(tables: Sequence[pa.Table], rows: npt.NDArray[np.int64]) -> pa.Tab
 
 
 class _Best:
-    """The rows that would be answered if no others came, one more than the limit, each uid once."""
+    """The rows that would be answered if no others came, one more than the limits let through, each uid once."""
 
     def __init__(self, query: Query) -> None:
-        self._wanted = query.limit + 1
+        self._query = query
         self._newest_first = query.order == "newest_first"
         self._kept = empty()
         self._loose: list[pa.Table] = []
         """Rows taken and not laid among the kept ones: while there is room for all, none needs its place."""
-        self._room = self._wanted
+        self._room = query.limit + 1
+        self._room_bytes = query.bytes_max
+        self._full = False
+        """Whether what is kept is all that can be answered, and one more."""
         self._tail_uids: frozenset[str] = frozenset()
 
     def begin(self, rows: pa.Table) -> None:
         """Take the tail's rows, cut already; packs may hold them again."""
         self._tail_uids = frozenset(uids(rows))
-        self._kept = self.cut(rows)
-        self._room -= self._kept.num_rows
+        self._loose.append(self.cut(rows))
+        self._lay()
 
     def add(self, rows: pa.Table) -> None:
         """Take a row group's rows."""
         if self._tail_uids:
             rows = rows.filter(pa.array([uid not in self._tail_uids for uid in uids(rows)], pa.bool_()))
-        self._loose.append(self.cut(rows))
-        self._room -= self._loose[-1].num_rows
-        if self._room <= 0:
+        taken = self.cut(rows)
+        self._loose.append(taken)
+        self._room -= taken.num_rows
+        self._room_bytes -= int(row_bytes(taken).sum())
+        if self._room <= 0 or self._room_bytes < 0:
             self._lay()
 
     def key(self, candidate: _Candidate) -> int:
@@ -295,20 +306,31 @@ class _Best:
 
     def may_take(self, key: int) -> bool:
         """Tell whether a candidate of this key can hold a row that would be kept."""
-        if self._kept.num_rows < self._wanted:
+        if not self._full:
             return True
-        worst = int(str(order_times(self._kept.slice(self._wanted - 1))[0].as_py()))
+        worst = int(str(order_times(self._kept.slice(self._kept.num_rows - 1))[0].as_py()))
         return key <= (-worst if self._newest_first else worst)
 
-    def taken(self) -> tuple[pa.Table, bool]:
-        """Return the answer's rows, and whether there are more."""
+    def taken(self) -> tuple[pa.Table, pa.Table]:
+        """Return the answer's rows, and the first one behind them where there are more."""
         self._lay()
-        distinct = without_doubles(self._kept)
-        return distinct.slice(0, self._wanted - 1), distinct.num_rows >= self._wanted
+        return cut_to(self._query, without_doubles(self._kept))
 
     def _lay(self) -> None:
         self._kept, self._loose = self.cut(pa.concat_tables([self._kept, *self._loose])), []
+        sizes = row_bytes(self._kept)
+        self._room = self._query.limit + 1 - self._kept.num_rows
+        self._room_bytes = self._query.bytes_max - int(sizes.sum())
+        self._full = self._kept.num_rows > self._fitting(sizes)
 
     def cut(self, rows: pa.Table) -> pa.Table:
         """Return the rows that could be answered if there were no others."""
-        return in_order(rows, newest_first=self._newest_first, limit=self._wanted)
+        sizes = rows[_SIZE].to_numpy() if _SIZE in rows.column_names else row_bytes(rows)
+        places = pa.array(np.arange(rows.num_rows))
+        keyed = rows.select(_ORDERING).append_column("place", places).append_column(_SIZE, pa.array(sizes))
+        ordered = in_order(keyed, newest_first=self._newest_first, limit=self._query.limit + 1)
+        # Only what is kept is copied: a slice would hold the bytes of all.
+        return rows.take(ordered["place"].slice(0, self._fitting(ordered[_SIZE].to_numpy()) + 1))
+
+    def _fitting(self, sizes: npt.NDArray[np.int64]) -> int:
+        return fitting(sizes, rows_max=self._query.limit, bytes_max=self._query.bytes_max)

@@ -80,6 +80,12 @@ COMMIT_ATTEMPTS_MAX = 1000
 QUERY_ROWS_MAX = 100_000
 """Rows in one answer; the answer says when it was cut."""
 
+QUERY_BYTES_MAX = 64 * MIB
+"""Row data in one answer (``core.table.row_bytes``): 100,000 rows of 1.5 KB took 611 MB; the answer says when cut."""
+
+LOGS_BYTES_MAX = 256 * MIB
+"""Row data of one container's restart, and of what the engine asks for itself: kubelet keeps 10 MiB times five."""
+
 PACK_NAME_BYTES = 32
 """Random bytes in a pack's metadata, so that its digest outlives deleted bytes without telling them."""
 

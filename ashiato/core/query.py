@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ashiato.core.limits import QUERY_BYTES_MAX
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class All:
@@ -106,10 +108,12 @@ Node = All | Term | Phrase | Wildcard | Regex | Range | Exists | Not | And | Or
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A predicate, a half-open time range over the ordering time, an order and a limit."""
+    """A predicate, a half-open time range over the ordering time, an order, and a limit in rows and in bytes."""
 
     where: Node = field(default_factory=All)
     time_start_unix_nano: int | None = None
     time_end_unix_nano: int | None = None
     limit: int = 1000
     order: Literal["oldest_first", "newest_first"] = "newest_first"
+    bytes_max: int = QUERY_BYTES_MAX
+    """Row data of the answer (``core.table.row_bytes``); one row is answered whatever its size."""

@@ -10,16 +10,19 @@ import pyarrow as pa
 
 from ashiato.core.ports import Partition
 from ashiato.core.query import Query
+from ashiato.core.table import empty, fitting, row_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """Rows of one place that match (the one predicate has decided), in the query's order, cut to its limit."""
+    """Rows of one place that match (the one predicate has decided), in the query's order, cut to its limits."""
 
     rows: pa.Table
     """Schema ``core.table.SCHEMA``."""
     cut: bool = False
-    """True where more matching rows exist than the limit."""
+    """True where more matching rows exist than the query's limits, of rows and of bytes, let through."""
+    beyond: pa.Table = field(default_factory=empty)
+    """Where it was cut, the first row behind the cut: with it, joined legs are cut where one leg of all would be."""
     positions: Mapping[Partition, int] = field(default_factory=dict)
     """What the place had seen of the bus: next positions; {} where it does not know."""
     findings: tuple[str, ...] = ()
@@ -27,6 +30,12 @@ class Leg:
     """Paths of packs that were removed while they were searched (Q2): not in the rows, or not whole."""
     unreadable: tuple[str, ...] = ()
     """Paths of packs that should be there and could not be read: each is a finding too."""
+
+
+def cut_to(query: Query, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return of rows in order those that the query's limits let through, and the first of the others."""
+    count = fitting(row_bytes(rows), rows_max=query.limit, bytes_max=query.bytes_max)
+    return rows.slice(0, count), rows.slice(count, 1)
 
 
 class IndexReader(Protocol):

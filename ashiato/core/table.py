@@ -77,6 +77,23 @@ def in_order(table: pa.Table, *, newest_first: bool = False, limit: int | None =
     return table.take(indices[:limit] if limit is not None else indices)
 
 
+def row_bytes(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the bytes of each row's values: the same for a row wherever it was read, however it was stored."""
+    found = np.zeros(table.num_rows, np.int64)
+    for column in table.columns:
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            found += pc.fill_null(pc.binary_length(column), 0).to_numpy()
+        else:
+            found += column.type.byte_width
+    return found
+
+
+def fitting(sizes: npt.NDArray[np.int64], *, rows_max: int, bytes_max: int) -> int:
+    """Return how many rows from the first on an answer may have; one fits in bytes whatever its size."""
+    within = int(np.searchsorted(np.cumsum(sizes), bytes_max, side="right"))
+    return min(rows_max, max(within, 1))
+
+
 def uids(table: pa.Table) -> list[str]:
     """Return ``log.record.uid`` of each row."""
     columns = (table[name].to_pylist() for name in ("file_id", "offset_start", "length", "join_offset"))

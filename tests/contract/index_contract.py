@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,7 @@ from ashiato.core.predicate import select
 from ashiato.core.query import Query, Range, Regex, Term
 from ashiato.core.record import BY_NAME, UID_FIELD
 from ashiato.core.search import IndexReader
-from ashiato.core.table import in_order, order_times, uids
+from ashiato.core.table import in_order, order_times, row_bytes, uids
 from tests.contract import index_rows as rows
 
 WHERE = Partition(TOPIC_BULK, 0)
@@ -77,6 +78,24 @@ class SearchContract:
             leg = await held.reader.search(query)
             assert uids(leg.rows) == uids(select(query, held.table))
             assert leg.cut == (limit < count)
+
+    @pytest.mark.parametrize("order", ["oldest_first", "newest_first"])
+    async def test_an_answer_over_its_bytes_is_cut_from_its_far_end_and_says_so(self, held: Held, order: str) -> None:
+        query = Query(limit=held.table.num_rows, order="newest_first" if order == "newest_first" else "oldest_first")
+        expected = select(query, held.table)
+        sums = np.cumsum(row_bytes(expected)).tolist()
+        for count in (1, len(sums) // 2, len(sums) - 1, len(sums)):
+            # one byte less than the row behind needs, and just enough
+            for bytes_max in (sums[count - 1], sums[min(count, len(sums) - 1)] - (count < len(sums))):
+                leg = await held.reader.search(replace(query, bytes_max=bytes_max))
+                assert leg.rows.equals(expected.slice(0, count))
+                assert uids(leg.beyond) == uids(expected.slice(count, 1))
+                assert leg.cut == (count < len(sums))
+
+    async def test_one_row_is_answered_however_few_bytes_it_may_have(self, held: Held) -> None:
+        leg = await held.reader.search(Query(bytes_max=1))
+        assert uids(leg.rows) == uids(select(Query(limit=1), held.table))
+        assert leg.cut
 
     async def test_a_range_of_time_is_half_open_to_the_nanosecond(self, held: Held) -> None:
         times = sorted({int(str(time)) for time in order_times(held.table).to_pylist()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ashiato.adapters.index_packs import PackIndex, Snapshot
 from ashiato.core.predicate import mask, select
 from ashiato.core.query import All, And, Exists, Node, Not, Or, Phrase, Query, Range, Regex, Term, Wildcard
-from ashiato.core.table import order_times, uids
+from ashiato.core.table import SCHEMA, order_times, uids
 from tests.unit.adapters.pack_corpus import Corpus, build
 
 NAMES: Final = {
@@ -95,6 +95,41 @@ def test_a_pruned_search_is_the_predicate_over_every_row(
     assert leg.rows.equals(expected.slice(0, limit))
     assert leg.cut == (expected.num_rows > limit)
     assert not leg.findings
+
+
+@settings(max_examples=60, deadline=None)
+@given(where=NODES, order=st.sampled_from(["newest_first", "oldest_first"]), bytes_max=st.integers(0, 200_000))
+def test_a_search_over_its_bytes_is_the_longest_beginning_that_fits(
+    corpus: Corpus, index: PackIndex, snapshot: Snapshot, where: Node, order: Literal["newest_first", "oldest_first"],
+    bytes_max: int,
+) -> None:  # fmt: skip
+    # given a query that fewer rows are read for than match
+    query = Query(where=where, order=order, limit=corpus.rows.num_rows, bytes_max=bytes_max)
+    expected = select(query, corpus.rows)
+    # when it is searched
+    leg = asyncio.run(index.search_in(snapshot, query))
+    # then what is answered fits, one row more would not, and no row is left out before that one
+    sizes = [weight(row) for row in expected.to_pylist()]
+    count = leg.rows.num_rows
+    assert leg.rows.equals(expected.slice(0, count))
+    assert count <= 1 or sum(sizes[:count]) <= bytes_max
+    assert leg.cut == (count < expected.num_rows)
+    assert not leg.cut or sum(sizes[: count + 1]) > bytes_max
+    assert leg.rows.num_rows or not expected.num_rows
+
+
+def weight(row: dict[str, object]) -> int:
+    """Sum up a row in a way of its own."""
+    size = 0
+    for field in SCHEMA:
+        value = row[field.name]
+        if str(field.type) in ("int32", "int64"):
+            size += 4 if str(field.type) == "int32" else 8
+        elif isinstance(value, str):
+            size += len(value.encode())
+        elif isinstance(value, bytes):
+            size += len(value)
+    return size
 
 
 @given(where=NODES)

@@ -24,6 +24,7 @@ from ashiato.core import frame, ledger
 from ashiato.core.chunk import Chunk, ChunkFlags, FileFacts
 from ashiato.core.ids import TOPICS, Kind, Source, partition_of, ulid
 from ashiato.core.ledger import Acknowledged, Beat, Born, Closed, Head, Statement
+from ashiato.core.limits import LOGS_BYTES_MAX, QUERY_BYTES_MAX
 from ashiato.core.ports import IndexKeeper, IndexWriter, Partition
 from ashiato.core.record import to_document
 from ashiato.core.search import IndexReader
@@ -206,9 +207,22 @@ class House:
 
     # -- asking ----------------------------------------------------------------------------------------------
 
-    def engine(self, hot: IndexReader | None = None) -> Engine:
+    def engine(
+        self,
+        hot: IndexReader | None = None,
+        *,
+        answer_bytes_max: int = QUERY_BYTES_MAX,
+        logs_bytes_max: int = LOGS_BYTES_MAX,
+    ) -> Engine:
         reader = DirectoryReader(self.root / "archive")
-        return Engine(PackIndex(reader, tail=self.root / "tail"), hot, archive=reader, has_tail=True)
+        return Engine(
+            PackIndex(reader, tail=self.root / "tail"),
+            hot,
+            archive=reader,
+            has_tail=True,
+            answer_bytes_max=answer_bytes_max,
+            logs_bytes_max=logs_bytes_max,
+        )
 
     def where(self, source: Source) -> Partition:
         """Return where a source goes on the bus."""
