@@ -256,7 +256,7 @@ def parts(folder: Path) -> Iterator[tuple[Stack, Mapping[str, Path]]]:
     from tests.parts.stack import parts_in, stack_of  # noqa: PLC0415 - only with --live
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    kafka, opensearch, s3 = parts_in(folder)
+    kafka, opensearch, s3 = parts_in(folder, lasts=True)
     try:
         for part in (kafka, opensearch, s3):
             say(f"starting {part.name}")

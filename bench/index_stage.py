@@ -123,7 +123,7 @@ def opensearch(folder: Path) -> Iterator[OpenSearchPart]:
     sys.path.insert(0, str(ROOT))
     from tests.parts.opensearch import OpenSearchPart  # noqa: PLC0415 - tests are no package of the distribution
 
-    part = OpenSearchPart(folder / "opensearch")
+    part = OpenSearchPart(folder / "opensearch", lasts=True)
     try:
         part.start()
         yield part

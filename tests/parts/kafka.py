@@ -169,7 +169,7 @@ class KafkaPart(Part):
     def _java(self) -> Sequence[str]:
         lib = artifacts.jars(self.name, artifacts.KAFKA)
         return [
-            str(artifacts.java()), "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+            str(artifacts.java()), "-Xms128m", "-Xmx512m", *self.java_options,
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{lib}/*",
         ]  # fmt: skip
 

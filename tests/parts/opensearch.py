@@ -46,7 +46,7 @@ class OpenSearchPart(Part):
         """The runner; it adds the node's number, 1, to the base port."""
         lib = artifacts.jars(self.name, artifacts.OPENSEARCH)
         return [
-            str(artifacts.java()), "-Xms256m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+            str(artifacts.java()), "-Xms256m", "-Xmx768m", *self.java_options,
             "-cp", f"{lib}/*", "org.codelibs.opensearch.runner.OpenSearchRunner",
             "-basePath", str(self.folder / "node"), "-numOfNode", "1", "-clusterName", self.cluster_name,
             "-baseHttpPort", str(self.port("http") - 1),

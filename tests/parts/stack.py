@@ -66,12 +66,14 @@ class Stack:
         )
 
 
-def parts_in(folder: Path, *, survives: bool = False) -> tuple[KafkaPart, OpenSearchPart, SeaweedPart]:
+def parts_in(
+    folder: Path, *, survives: bool = False, lasts: bool = False
+) -> tuple[KafkaPart, OpenSearchPart, SeaweedPart]:
     """Return the three parts that live below ``folder``, running or not."""
     return (
-        KafkaPart(folder / "kafka", survives=survives),
-        OpenSearchPart(folder / "opensearch", survives=survives),
-        SeaweedPart(folder / "seaweedfs", survives=survives),
+        KafkaPart(folder / "kafka", survives=survives, lasts=lasts),
+        OpenSearchPart(folder / "opensearch", survives=survives, lasts=lasts),
+        SeaweedPart(folder / "seaweedfs", survives=survives, lasts=lasts),
     )
 
 
