@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tests.parts.stack import Stack
 
 SECONDS: Final = 30.0
-SECONDS_QUICK: Final = 8.0
+SECONDS_QUICK: Final = 6.0
 SECONDS_RATE: Final = 20.0
 """At each of the other rates; quick, as long as all else."""
 PROBES_PER_S: Final = 20
