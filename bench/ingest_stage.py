@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from kit.machine import facts
+
 from ashiato.adapters.archive_directory import DirectoryReader
 from ashiato.adapters.bus_sqlite import SqliteKeeper, SqliteWriter
 from ashiato.adapters.journal import Journal
@@ -144,6 +146,7 @@ def main() -> None:
         raw, sent, position = asyncio.run(fill(root / "bus.sqlite", total))
         elapsed, usage = archive(root, position)
         state = Journal(DirectoryReader(root / "archive")).refresh()
+        measured_on = facts(root)
     packs = state.packs.values()
     assert sum(pack.raw_bytes for pack in packs) == raw
     cpu = usage.ru_utime + usage.ru_stime
@@ -151,6 +154,8 @@ def main() -> None:
         f"{raw / MIB:.0f} MiB raw ({sent / MIB:.0f} MiB on the bus) in {elapsed:.1f} s, {cpu:.1f} s of processor time"
     )
     told = {
+        "benchmark": "ingest_stage",
+        "quick": arguments.quick,
         "raw_bytes": raw,
         "rows": sum(pack.rows for pack in packs),
         "commits": state.next_n - 1,
@@ -160,6 +165,7 @@ def main() -> None:
         "raw_mb_per_s": round(raw / 1e6 / elapsed, 2),
         "rss_max_mib": round(usage.ru_maxrss / KIB, 1),
         "pack_bytes_per_raw_byte": round(sum(pack.size for pack in packs) / raw, 4),
+        **measured_on,
     }
     print(json.dumps(told))
 
