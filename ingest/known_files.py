@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from ashiato.adapters.frontiers import files_of_page, frontier_at
 from ashiato.adapters.journal import Journal
-from ashiato.core import frontier
 from ashiato.core.frontier import FileState, Frontier, Page
 from ashiato.core.journal import FrontierRef
 from ashiato.core.ports import ArchiveReader, BusReader, Partition
@@ -38,15 +38,13 @@ class KnownFiles:
 
     def frontier_at(self, ref: FrontierRef) -> Frontier:
         """Return the frontier that a commit names."""
-        content, _ = self._archive.get("work", ref.path, ref.version_id)
-        return frontier.decode(content, ref.sha256)
+        return frontier_at(self._archive, ref)
 
     def files_of(self, page: Page) -> dict[str, FileState]:
         """Return the files of a page by id."""
         files = self._pages.get(page.sha256)
         if files is None:
-            content, _ = self._archive.get("work", page.path, page.version_id)
-            files = {file.file_id: file for file in frontier.decode_page(content, page.sha256)}
+            files = {file.file_id: file for file in files_of_page(self._archive, page)}
             self._pages[page.sha256] = files
             if len(self._pages) > _PAGES_KEPT:
                 self._pages.popitem(last=False)

@@ -11,8 +11,8 @@ import asyncio
 import hashlib
 from dataclasses import dataclass, field
 
+from ashiato.adapters.frontiers import frontier_at
 from ashiato.adapters.telemetry import Telemetry
-from ashiato.core import frontier
 from ashiato.core.commit import Txn
 from ashiato.core.errors import NotHeldError
 from ashiato.core.invariants import M1, check
@@ -73,9 +73,7 @@ class Freeing:
         return before - start
 
     async def _same_record(self, where: Partition, txn: Txn) -> bool:
-        ref = txn.frontier
-        content, _ = await asyncio.to_thread(self.archive.get, "work", ref.path, ref.version_id)
-        held = await asyncio.to_thread(frontier.decode, content, ref.sha256)
+        held = await asyncio.to_thread(frontier_at, self.archive, txn.frontier)
         record = await self.reader.read_one(where, txn.next - 1)
         return record is not None and hashlib.sha256(record.value).hexdigest() == held.record_sha256
 

@@ -5,9 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ashiato.core import frontier
-from ashiato.core.frontier import FileState
-from ashiato.core.journal import JournalState, Txn
+from ashiato.core.frontier import FileState, Frontier, Page
+from ashiato.core.journal import FrontierRef, JournalState, Txn
 from ashiato.core.ports import ArchiveReader
+
+
+def frontier_at(archive: ArchiveReader, ref: FrontierRef) -> Frontier:
+    """Return the frontier that a commit names, held against its hash.
+
+    Raises:
+        EvidenceError: it is not what the commit names. NotHeldError; TransientError.
+
+    """
+    content, _ = archive.get("work", ref.path, ref.version_id)
+    return frontier.decode(content, ref.sha256)
+
+
+def files_of_page(archive: ArchiveReader, page: Page) -> tuple[FileState, ...]:
+    """Return the files of a page that a frontier names, held against its hash. Raises as :func:`frontier_at`."""
+    content, _ = archive.get("work", page.path, page.version_id)
+    return frontier.decode_page(content, page.sha256)
 
 
 def file_states(
@@ -21,12 +38,10 @@ def file_states(
         EvidenceError: a frontier or page is not what its commit names. NotHeldError; TransientError.
 
     """
-    content, _ = archive.get("work", txn.frontier.path, txn.frontier.version_id)
-    known = frontier.decode(content, txn.frontier.sha256)
+    known = frontier_at(archive, txn.frontier)
     for page in known.pages:
         if pages is None or page.sha256 not in pages:
-            paged, _ = archive.get("work", page.path, page.version_id)
-            files = frontier.decode_page(paged, page.sha256)
+            files = files_of_page(archive, page)
             if pages is not None:
                 pages[page.sha256] = files
         else:
