@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
+from ashiato import standalone
 from ashiato.adapters.archive import ArchiveSettings
 from ashiato.adapters.bus import BusSettings
 from ashiato.adapters.opensearch_settings import OpenSearchSettings
@@ -99,26 +99,12 @@ def archive_settings(s3: SeaweedPart, identity: str, buckets: Buckets) -> Archiv
 
 
 def toml(tables: Mapping[str, object]) -> str:
-    """Return a settings file: a table for each name, of mappings or settings structs, as deep as they go.
-
-    >>> print(toml({"ingest": {"metrics_port": 0, "bus": {"path": "x"}}}), end="")
-    [ingest]
-    metrics_port = 0
-    bus = {"path" = "x"}
-    """
-    lines: list[str] = []
-    for name, table in tables.items():
-        values = msgspec.to_builtins(table)
-        assert isinstance(values, dict)
-        lines.append(f"[{name}]")
-        lines += [f"{key} = {_value(value)}" for key, value in values.items() if value is not None]
-    return "\n".join(lines) + "\n"
+    """Return a settings file: a table for each name, of mappings or settings structs, as deep as they go."""
+    return standalone.toml({name: _told(msgspec.to_builtins(table)) for name, table in tables.items()})
 
 
-def _value(value: object) -> str:
-    if isinstance(value, dict):
-        inner = ", ".join(f"{json.dumps(str(key))} = {_value(of)}" for key, of in value.items() if of is not None)
-        return f"{{{inner}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_value(of) for of in value)}]"
-    return json.dumps(value)
+def _told(values: Mapping[str, object]) -> dict[str, object]:
+    """Return what is set: TOML has no word for nothing."""
+    return {
+        key: _told(value) if isinstance(value, Mapping) else value for key, value in values.items() if value is not None
+    }
