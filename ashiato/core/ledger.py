@@ -2,23 +2,31 @@
 
 One line per statement, RFC 8785 canonical JSON and a newline. ``n`` counts from 0 over the node's whole life;
 ``prev`` is the SHA-256 of the line before (without its newline), 64 zeros for the first. 64-bit integers travel
-as strings, because RFC 8785 numbers are IEEE doubles. Signatures and spans have their place in the format.
+as strings, because RFC 8785 numbers are IEEE doubles. A beat is signed over its own line, which names the chain's
+head: so one signature stands for every line before it, and the price does not grow with the bytes.
+
+Version 2 is written; 1 and 2 are read.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import rfc8785
 
 from ashiato.core.errors import EvidenceError, RejectedError
+from ashiato.core.ports import Signer
 
-LEDGER_VERSION: Final = 1
+LEDGER_VERSION: Final = 2
+VERSIONS_READ: Final = (1, 2)
 FIRST_PREV: Final = "0" * 64
+SIGNED_PREFIX: Final = b"ashiato ledger beat/1\n"
 
 
 class Born(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="born"):
@@ -43,6 +51,21 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="spa
     offset_start: str
     offset_end: str
     sha256: str
+    incarnation: str = ""
+    """Of the bus that ``position`` is a place on."""
+    partition: int = -1
+    position: str = ""
+    """Where on the bus the last of these bytes went: once the archive has passed it, a hole is a loss (C6)."""
+
+
+class Unattested(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="unattested"):
+    """Bytes that the bus keeps and of which no digest is stated, and why. Nothing of them is missing."""
+
+    file_id: str
+    source: str
+    offset_start: str
+    offset_end: str
+    reason: str
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="gap"):
@@ -76,6 +99,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="c
     exclusions: tuple[str, ...] = ()
     incarnation: str = ""
     """Random id of this bookmark folder; another one is a new incarnation of the collector (C5)."""
+    key_id: str = ""
+    public_key: str = ""
+    """Ed25519, base64: what an enrolment pins. A line that states it proves nothing about whose it is."""
 
 
 class Acknowledged(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -105,7 +131,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="bea
     bytes_lost: str = "0"
     key_id: str = ""
     signature: str = ""
-    """Ed25519 over the chain's head by the enrolled node key; empty while unsigned."""
+    """Ed25519, base64, over :func:`signed_bytes` of the line, which name the chain's head."""
 
 
 class Rotated(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="rotated"):
@@ -114,7 +140,7 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
     predecessor: str
 
 
-Statement = Born | Span | Gap | Closed | Config | Beat | Rotated
+Statement = Born | Span | Unattested | Gap | Closed | Config | Beat | Rotated
 
 GAP_REASONS: Final = (
     "rotated_away",
@@ -163,7 +189,7 @@ def decode(line: bytes) -> Line:
         decoded = _DECODER.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RejectedError("not a ledger line") from error
-    if decoded.v != LEDGER_VERSION:
+    if decoded.v not in VERSIONS_READ:
         raise RejectedError("ledger line of an unknown version", version=decoded.v)
     return decoded
 
@@ -181,19 +207,69 @@ class Head:
     prev: str = FIRST_PREV
 
 
-def append(head: Head, statement: Statement, *, node: str, time_unix_nano: int, boot_nano: int) -> tuple[bytes, Head]:
-    """Return the next line's bytes and the head behind it."""
-    line = encode(
-        Line(
-            n=head.n,
-            prev=head.prev,
-            time_unix_nano=str(time_unix_nano),
-            boot_nano=str(boot_nano),
-            node=node,
-            statement=statement,
-        )
+def append(
+    head: Head,
+    statement: Statement,
+    *,
+    node: str,
+    time_unix_nano: int,
+    boot_nano: int,
+    signer: Signer | None = None,
+) -> tuple[bytes, Head]:
+    """Return the next line's bytes and the head behind it. Beats are signed where there is a ``signer``."""
+    if signer is not None and isinstance(statement, Beat):
+        statement = msgspec.structs.replace(statement, key_id=signer.key_id, signature="")
+    line = Line(
+        n=head.n,
+        prev=head.prev,
+        time_unix_nano=str(time_unix_nano),
+        boot_nano=str(boot_nano),
+        node=node,
+        statement=statement,
     )
-    return line, Head(n=head.n + 1, prev=digest(line))
+    if signer is not None and isinstance(statement, Beat):
+        signature = base64.b64encode(signer.sign(signed_bytes(encode(line)))).decode()
+        line = msgspec.structs.replace(line, statement=msgspec.structs.replace(statement, signature=signature))
+    written = encode(line)
+    return written, Head(n=head.n + 1, prev=digest(written))
+
+
+def signed_bytes(line: bytes) -> bytes:
+    """Return what a beat's signature is over: the canonical line with an empty signature, in a domain of its own.
+
+    Raises:
+        RejectedError: the line is not a beat.
+
+    """
+    told = parse(line)
+    statement = told.get("statement")
+    if not isinstance(statement, dict) or statement.get("type") != "beat":
+        raise RejectedError("not a beat")
+    return SIGNED_PREFIX + rfc8785.dumps({**told, "statement": {**statement, "signature": ""}})
+
+
+def parse(line: bytes) -> dict[str, Any]:
+    """Return a line as plain JSON: with every member, also those of another version.
+
+    Raises:
+        RejectedError: not a JSON object.
+
+    """
+    try:
+        told = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RejectedError("not a ledger line") from error
+    if not isinstance(told, dict):
+        raise RejectedError("not a ledger line")
+    return told
+
+
+def is_canonical(line: bytes) -> bool:
+    """Tell whether a line is written as RFC 8785 wants it, whatever its version."""
+    try:
+        return rfc8785.dumps(parse(line)) == line.removesuffix(b"\n")
+    except (RejectedError, ValueError):
+        return False
 
 
 def verify_chain(lines: Iterable[bytes], head: Head = Head()) -> Head:
@@ -207,7 +283,7 @@ def verify_chain(lines: Iterable[bytes], head: Head = Head()) -> Head:
         line = decode(raw)
         if line.n != head.n or line.prev != head.prev:
             raise EvidenceError("ledger chain is broken", expected=head.n, found=line.n)
-        if encode(line).removesuffix(b"\n") != raw.removesuffix(b"\n"):
+        if not is_canonical(raw):
             raise EvidenceError("ledger line is not canonical", n=line.n)
         head = Head(n=line.n + 1, prev=digest(raw))
     return head

@@ -6,7 +6,7 @@ Bus and Index are asynchronous (their drivers are); Archive is synchronous and i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -294,6 +294,28 @@ class IndexKeeper(Protocol):
     async def close(self) -> None:
         """Let go of the connection."""
         ...
+
+
+class Signer(Protocol):
+    """Holds one Ed25519 key."""
+
+    @property
+    def key_id(self) -> str:
+        """The first 32 hex digits of the SHA-256 of the public key."""
+        ...
+
+    @property
+    def public_key(self) -> bytes:
+        """The 32 bytes of the public key."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64 bytes of the signature."""
+        ...
+
+
+VerifySignature = Callable[[bytes, bytes, bytes], bool]
+"""(public key, signature, message) to whether the signature is that key's over that message; never raises."""
 
 
 class Clock(Protocol):

@@ -14,7 +14,8 @@ from tests.docs.reference import ROOT
 OURS = ("ashiato", "collector", "ingest", "query", "retention")
 DISTRIBUTION_OF = {
     "aiokafka": "aiokafka", "apscheduler": "apscheduler", "apsw": "apsw", "boto3": "boto3", "botocore": "boto3",
-    "fastapi": "fastapi", "httpx": "httpx", "msgspec": "msgspec", "numpy": "numpy", "opensearchpy": "opensearch-py",
+    "fastapi": "fastapi", "httpx": "httpx", "msgspec": "msgspec", "nacl": "pynacl", "numpy": "numpy",
+    "opensearchpy": "opensearch-py",
     "orjson": "orjson", "prometheus_client": "prometheus-client", "pyarrow": "pyarrow", "pydantic": "pydantic",
     "rfc8785": "rfc8785", "rich": "rich", "starlette": "fastapi", "structlog": "structlog", "typer": "typer",
     "uvicorn": "uvicorn", "zstandard": "zstandard",

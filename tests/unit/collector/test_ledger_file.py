@@ -107,6 +107,6 @@ def test_c3_a_ledger_of_another_release_is_not_gone_on_with(tmp_path: Path) -> N
     file.close()
     path = next(tmp_path.glob("*.jsonl"))
     (line,) = path.read_bytes().splitlines()
-    path.write_bytes(line + b"\n" + line.replace(b'"v":1', b'"v":2') + b"\n")
-    with pytest.raises(SettingsError, match="version 2"):
+    path.write_bytes(line + b"\n" + line.replace(b'"v":2', b'"v":3') + b"\n")
+    with pytest.raises(SettingsError, match="version 3"):
         opened(tmp_path)

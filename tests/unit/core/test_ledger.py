@@ -60,7 +60,7 @@ def test_a_line_that_is_not_canonical_is_refused() -> None:
         ledger.verify_chain([first.replace(b'":', b'": ', 1), *rest])
 
 
-@pytest.mark.parametrize("line", [b"", b"{}", b"\xff", b"[]", chain()[0].replace(b'"v":1', b'"v":2')])
+@pytest.mark.parametrize("line", [b"", b"{}", b"\xff", b"[]", chain()[0].replace(b'"v":2', b'"v":3')])
 def test_what_is_no_ledger_line_is_rejected(line: bytes) -> None:
     with pytest.raises(RejectedError):
         ledger.decode(line)
