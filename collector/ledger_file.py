@@ -1,4 +1,4 @@
-"""The node's ledger on disk: appended, fsynced, rotated by size; tailed like every other source (C3, C7)."""
+"""The node's ledger on disk: appended, fsynced, rotated by size; tailed like every other source (C3, C7, C8)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import msgspec
 
 from ashiato.adapters import files
 from ashiato.core import ledger
-from ashiato.core.errors import RejectedError, SettingsError
+from ashiato.core.errors import RejectedError, SettingsError, TransientError
 from ashiato.core.ledger import Head, Line, Rotated, Statement
-from ashiato.core.ports import Clock
+from ashiato.core.ports import Clock, Signer
 from collector.append_file import AppendFile
 
 ROTATE_BYTES = 8 * 1024 * 1024
@@ -22,28 +22,54 @@ FILES_KEPT = 4
 
 
 class LedgerFile:
-    """The chain's end. A number is never used twice: the chain goes on from the last whole line on disk."""
+    """The chain's end. A number is never used twice: the chain goes on from the last whole line on disk.
 
-    def __init__(self, folder: Path, *, node: str, clock: Clock) -> None:
+    Lines below ``durable_n`` were whole once: they are never cut, whatever became of them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        node: str,
+        clock: Clock,
+        signer: Signer | None = None,
+        reserve_bytes: int = 0,
+        durable_n: int = 0,
+    ) -> None:
         self.folder = folder
         self._node = node
         self._clock = clock
+        self._signer = signer
+        self._reserve_bytes = reserve_bytes
         files.make_folder(folder)
         self._number = max(self._numbers(), default=1)
-        self._head = self._recover()
-        self._file = AppendFile(self._path(self._number))
+        self._head = self._recover(durable_n)
+        self._file = AppendFile(self._path(self._number), reserve_bytes=reserve_bytes)
 
     @property
     def head(self) -> Head:
         """Where the chain stands."""
         return self._head
 
+    @property
+    def reserve_left_bytes(self) -> int:
+        """What can still be stated although the disk is full (C8)."""
+        return self._file.reserve_left_bytes
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether the file system gives room beforehand."""
+        return self._file.is_reserved
+
     def append(self, statements: Sequence[Statement]) -> None:
         """Write statements, durably, in order. Raises TransientError, with nothing written, where the disk is full."""
         if not statements:
             return
         if self._file.size > ROTATE_BYTES:
-            self._rotate()
+            # On a full disk it goes on in the file that has a reserve.
+            with contextlib.suppress(TransientError):
+                self._rotate()
         if self._file.size == 0 and self._number > 1:
             statements = [Rotated(predecessor=self._path(self._number - 1).name), *statements]
         self._write(statements)
@@ -77,18 +103,25 @@ class LedgerFile:
         for statement in statements:
             line, head = ledger.append(
                 head, statement, node=self._node, time_unix_nano=self._clock.now_unix_nano(),
-                boot_nano=self._clock.monotonic_nano(),
+                boot_nano=self._clock.monotonic_nano(), signer=self._signer,
             )  # fmt: skip
             lines.append(line)
         self._file.append(b"".join(lines))
         self._head = head
 
     def _rotate(self) -> None:
+        """Begin the next file, once its reserve is taken; the file before it gives back what it did not use."""
+        path = self._path(self._number + 1)
         try:
-            following = AppendFile(self._path(self._number + 1))
+            following = AppendFile(path, reserve_bytes=self._reserve_bytes)
         except OSError as error:
             raise files.disk_error(error, self.folder) from error
+        if following.is_reserved and following.reserve_left_bytes < self._reserve_bytes:
+            following.close()
+            path.unlink(missing_ok=True)
+            raise TransientError("no room for the next ledger file", path=str(path))
         before, self._file = self._file, following
+        before.release()
         before.close()
         self._number += 1
 
@@ -99,12 +132,12 @@ class LedgerFile:
     def _path(self, number: int) -> Path:
         return self.folder / f"ledger-{number:06d}.jsonl"
 
-    def _recover(self) -> Head:
+    def _recover(self, durable_n: int) -> Head:
         """Return the head behind the last whole line; a torn end is cut off."""
         for number in sorted(self._numbers(), reverse=True):
             path = self._path(number)
             stored = path.read_bytes()
-            whole = stored.rfind(b"\n") + 1
+            whole = _whole(stored, durable_n)
             if whole != len(stored):
                 os.truncate(path, whole)
             for raw in reversed(stored[:whole].splitlines()):
@@ -112,6 +145,18 @@ class LedgerFile:
                 if (line := _decoded(raw)) is not None:
                     return Head(n=line.n + 1, prev=ledger.digest(raw))
         return Head()
+
+
+def _whole(stored: bytes, durable_n: int) -> int:
+    """Return where what a crash tore begins: an unfinished line, or zeros where blocks were never written."""
+    whole = stored.rfind(b"\n") + 1
+    zeros = stored.find(b"\0")
+    if 0 <= zeros < whole:
+        at = stored.rfind(b"\n", 0, zeros) + 1
+        behind = (line for raw in stored[at:whole].splitlines() if (line := _decoded(raw)) is not None)
+        if all(line.n >= durable_n for line in behind):
+            return at
+    return whole
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -124,8 +169,9 @@ def _check_version(raw: bytes, path: Path) -> None:
         version = msgspec.json.decode(raw, type=_Version).v
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return
-    if version != ledger.LEDGER_VERSION:
-        raise SettingsError(f"{path} is of version {version}, and this release reads {ledger.LEDGER_VERSION}")
+    if version not in ledger.VERSIONS_READ:
+        readable = " and ".join(map(str, ledger.VERSIONS_READ))
+        raise SettingsError(f"{path} is of version {version}, and this release reads {readable}")
 
 
 def _decoded(raw: bytes) -> Line | None:
