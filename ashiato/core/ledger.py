@@ -153,6 +153,7 @@ GAP_REASONS: Final = (
     "drain_cut_short",
     "lost_on_bus",
     "no_inode",
+    "lost_upstream",
     "unknown",
 )
 
