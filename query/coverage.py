@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ashiato.core.coverage import Interval, Seen
+from ashiato.core.limits import NODE_SILENT_NS
 from query.ledger_fold import Ack, GapStated
 from query.spans import Spans, size, union, without
 
@@ -68,6 +69,8 @@ class Facts:
     """Gaps that name no file, in scope."""
     watermarks: Mapping[str, int] = field(default_factory=dict)
     """Per attester, of its newest beat."""
+    now_unix_nano: int = 0
+    """The newest moment of which anything could have come; 0 where that is not known."""
     broken_ledgers: tuple[str, ...] = ()
     hot_missing: bool = False
     """There is a hot index, and it did not answer."""
@@ -173,19 +176,23 @@ def _reach(
     if start is None or start < reached:
         until = reached if end is None else min(end, reached)
         found.append(_searched(source, start, until, held, files))
+    seen = Seen.PENDING
     if facts.hot_missing and (end is None or end > reached):
-        beyond, reason, told = reached, "hot_index_unavailable", "only the hot index has what is newer"
-    elif (end is not None and end > reached) or (start is not None and start >= reached):
-        beyond, reason, told = reached, "beyond_watermark", "the node has not said yet that it is read so far"
-    else:
+        reason, told = "hot_index_unavailable", "only the hot index has what is newer"
+    elif (end is None or end <= reached) and (start is None or start < reached):
         return found
+    elif facts.now_unix_nano - reached > NODE_SILENT_NS:
+        last = sorted({file.attester for file, watermark in zip(live, known, strict=True) if watermark == reached})
+        seen, reason, told = Seen.GAP, "no_collector", f"nothing later has come from node {', '.join(last)}"
+    else:
+        reason, told = "beyond_watermark", "the node has not said yet that it is read so far"
     found.append(
         Interval(
             source=source,
-            seen=Seen.PENDING,
+            seen=seen,
             reason=reason,
             detail=told,
-            time_start_unix_nano=max(beyond, start) if start is not None else beyond,
+            time_start_unix_nano=max(reached, start) if start is not None else reached,
             time_end_unix_nano=end,
         )
     )

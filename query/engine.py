@@ -23,7 +23,7 @@ from ashiato.core.coverage import Coverage, Interval, Seen, judge
 from ashiato.core.errors import AshiatoError, NotHeldError, RefusedError, RejectedError, TransientError
 from ashiato.core.ids import Kind
 from ashiato.core.limits import COMMIT_AGE_NS, LOGS_BYTES_MAX, MIB, QUERY_BYTES_MAX, QUERY_ROWS_MAX
-from ashiato.core.ports import ArchiveReader
+from ashiato.core.ports import ArchiveReader, Clock
 from ashiato.core.predicate import select
 from ashiato.core.query import Query, Term
 from ashiato.core.search import IndexReader, Leg, cut_to
@@ -66,6 +66,7 @@ class Engine:
         hot: IndexReader | None,
         *,
         archive: ArchiveReader,
+        clock: Clock,
         has_tail: bool = False,
         answer_bytes_max: int = QUERY_BYTES_MAX,
         logs_bytes_max: int = LOGS_BYTES_MAX,
@@ -73,6 +74,7 @@ class Engine:
         self._packs = packs
         self._hot = hot
         self._archive = archive
+        self._clock = clock
         self._has_tail = has_tail
         self._answer_bytes_max = answer_bytes_max
         self._logs_bytes_max = logs_bytes_max
@@ -198,7 +200,7 @@ class Engine:
         facts = await asyncio.to_thread(
             gather, asked.known, query.where, asked.hot_facts(), demanded=demanded, only_files=files
         )
-        facts = await asked.with_hot_ends(facts)
+        facts = replace(await asked.with_hot_ends(facts), now_unix_nano=self._now_unix_nano(asked))
         window = Window(start_unix_nano=query.time_start_unix_nano, end_unix_nano=query.time_end_unix_nano)
         intervals, watermark = assess(facts, window)
         findings = [*asked.known.findings, *asked.findings]
@@ -213,6 +215,11 @@ class Engine:
             commit=asked.snapshot.state.next_n - 1 if asked.snapshot.state.next_n else None,
             findings=tuple(dict.fromkeys(findings)), cut=asked.cut,
         )  # fmt: skip
+
+    def _now_unix_nano(self, asked: _Asked) -> int:
+        """Return when evidence could last have come: now where what is fresh is seen, else what others attest."""
+        sees_fresh = self._has_tail or asked.hot_answered
+        return self._clock.now_unix_nano() if sees_fresh else asked.known.fold.newest_unix_nano
 
     async def _is_locked(self) -> bool:
         if self._locked is None:
@@ -356,7 +363,7 @@ def _mib(size: int) -> str:
     return f"{size / MIB:g} MiB"
 
 
-def open_engine(settings: QuerySettings) -> Engine:
+def open_engine(settings: QuerySettings, *, clock: Clock) -> Engine:
     """Return an engine over what the settings name. Raises SettingsError."""
     archive = open_reader(settings.archive)
     tail = Path(settings.tail_dir) if settings.tail_dir else None
@@ -366,7 +373,7 @@ def open_engine(settings: QuerySettings) -> Engine:
         from ashiato.adapters.opensearch_client import OpenSearchClient  # noqa: PLC0415 - the same
 
         hot = OpenSearchIndex(OpenSearchClient(settings.opensearch))
-    return Engine(PackIndex(archive, tail=tail), hot, archive=archive, has_tail=tail is not None)
+    return Engine(PackIndex(archive, tail=tail), hot, archive=archive, clock=clock, has_tail=tail is not None)
 
 
 def _check_limit(limit: int) -> None:

@@ -37,7 +37,7 @@ class QueryServer:
     ) -> None:
         self._settings = settings
         self._telemetry = telemetry
-        app = make_app(settings, engine or open_engine(settings), clock=clock, telemetry=telemetry)
+        app = make_app(settings, engine or open_engine(settings, clock=clock), clock=clock, telemetry=telemetry)
         self._listening = _listen(settings)
         scheme = "https" if settings.tls_certificate_file else "http"
         self.url = f"{scheme}://{_authority(self._listening)}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ashiato.adapters.archive import parse_address
+from ashiato.adapters.clock import SystemClock
 from ashiato.core.errors import AshiatoError, NotHeldError, RefusedError, RejectedError, SettingsError, TransientError
 from ashiato.core.query import Query
 from ashiato.core.query_text import parse
@@ -119,7 +120,8 @@ class ArchivePlace:
 
     def __init__(self, address: str, *, tail: Path | None) -> None:
         self._engine = open_engine(
-            QuerySettings(archive=parse_address(address), tail_dir=str(tail) if tail is not None else "")
+            QuerySettings(archive=parse_address(address), tail_dir=str(tail) if tail is not None else ""),
+            clock=SystemClock(),
         )
 
     async def search(

@@ -56,6 +56,9 @@ TAIL_SEGMENT_AGE_NS = 500_000_000
 BEAT_INTERVAL_NS = 30_000_000_000
 """A ledger beat is written this often, empty or not: silence is evidence too."""
 
+NODE_SILENT_NS = 120_000_000_000
+"""A node of which nothing has come for so long is called silent: four beats and their way to the archive."""
+
 TAIL_SEGMENT_RAW_BYTES = 4 * MIB
 """Raw bytes in one tail segment, about: its rows stand in memory at once."""
 

@@ -9,6 +9,7 @@ import pytest
 from ashiato.adapters import archive as archives
 from ashiato.adapters.archive import ArchiveSettings
 from ashiato.adapters.bus import BusSettings
+from ashiato.adapters.clock import SystemClock
 from ashiato.adapters.index_opensearch import OpenSearchIndex
 from ashiato.adapters.index_packs import PackIndex
 from ashiato.adapters.opensearch_client import OpenSearchClient
@@ -46,7 +47,7 @@ async def embedded(folder: Path) -> list[list[str]]:
     await collect(bus, [incident_nodes(folder / "nodes")], folder / "state")
     await archive_all(bus, archive, folder / "scratch", tail=folder / "tail")
     reader = archives.open_reader(archive)
-    engine = Engine(PackIndex(reader, tail=folder / "tail"), None, archive=reader, has_tail=True)
+    engine = Engine(PackIndex(reader, tail=folder / "tail"), None, archive=reader, clock=SystemClock(), has_tail=True)
     try:
         found = await answers(engine)
     finally:
@@ -77,7 +78,12 @@ async def test_kafka_opensearch_and_s3_give_the_same_ids_as_one_folder(stack: St
     indexed = await index_all(stack.bus("ingest"), stack.archive("index"), stack.index())
 
     reader = archives.open_reader(stack.archive("query"))
-    engine = Engine(PackIndex(reader, tail=None), OpenSearchIndex(OpenSearchClient(stack.index())), archive=reader)
+    engine = Engine(
+        PackIndex(reader, tail=None),
+        OpenSearchIndex(OpenSearchClient(stack.index())),
+        archive=reader,
+        clock=SystemClock(),
+    )
     hot = OpenSearchIndex(OpenSearchClient(stack.index()))
     try:
         found = [uids(answer.rows) for answer in await answers(engine)]

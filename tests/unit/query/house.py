@@ -211,15 +211,17 @@ class House:
         self,
         hot: IndexReader | None = None,
         *,
+        has_tail: bool = True,
         answer_bytes_max: int = QUERY_BYTES_MAX,
         logs_bytes_max: int = LOGS_BYTES_MAX,
     ) -> Engine:
         reader = DirectoryReader(self.root / "archive")
         return Engine(
-            PackIndex(reader, tail=self.root / "tail"),
+            PackIndex(reader, tail=self.root / "tail" if has_tail else None),
             hot,
             archive=reader,
-            has_tail=True,
+            clock=self.clock,
+            has_tail=has_tail,
             answer_bytes_max=answer_bytes_max,
             logs_bytes_max=logs_bytes_max,
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ashiato.adapters.index_memory import MemoryIndex, MemoryIndices
 from ashiato.core.coverage import Seen
 from ashiato.core.ids import Kind, Source
 from ashiato.core.ledger import Config, Gap
+from ashiato.core.limits import NODE_SILENT_NS
 from ashiato.core.query import All, And, Query, Term
 from query.engine import TimelineRequest
 from tests.unit.query.house import CLUSTER, NODE, NOON, SECOND, House, container, cri, documents, seen
@@ -385,3 +388,35 @@ async def test_what_another_bus_acknowledged_is_pending_and_not_lost(house: Hous
     answer = await house.engine().search(of(WEB))
 
     assert ("container", "pending", "not_held_yet", 99) in seen(answer)
+
+
+async def test_a_node_that_falls_silent_leaves_a_gap_after_what_it_last_attested(house: House) -> None:
+    web = await house.born(WEB)
+    await house.send(web, cri("one"))
+    await house.beat(web, watermark=NOON)
+    await house.tail()
+    house.clock.advance(NODE_SILENT_NS + 2 * SECOND)
+
+    answer = await house.engine().search(Query(where=All(), time_end_unix_nano=NOON + 3600 * SECOND))
+
+    gaps = [interval for interval in answer.coverage.intervals if interval.seen is Seen.GAP]
+    assert {(gap.reason, gap.time_start_unix_nano) for gap in gaps} == {("no_collector", NOON)}
+    assert not answer.coverage.complete
+
+
+async def test_with_the_archive_alone_a_node_is_silent_where_another_has_said_more(house: House) -> None:
+    web = await house.born(WEB)
+    other = await house.born(container("db-1", node="node-2"))
+    await house.send(web, cri("one"))
+    await house.beat(web, watermark=NOON)
+    await house.commit()
+    house.clock.advance(NODE_SILENT_NS + 2 * SECOND)
+    query = replace(of(WEB), time_end_unix_nano=NOON + 3600 * SECOND)
+
+    alone = await house.engine(has_tail=False).search(query)
+    await house.beat(other, node="node-2")
+    await house.commit()
+    beside = await house.engine(has_tail=False).search(query)
+
+    assert ("container", "pending", "beyond_watermark") in {one[:3] for one in seen(alone)}
+    assert ("container", "gap", "no_collector") in {one[:3] for one in seen(beside)}
