@@ -2,8 +2,8 @@
 
 Kubelet's rotation follows ``pkg/kubelet/logs/container_log_manager.go`` step by step, containerd's writer
 ``internal/cri/io/logger.go`` and ``container_log_reopen.go``, conmon's ``ctr_logging.c``. Their mistakes are kept:
-names in local time and whole seconds, deletion in the order of names, one worker that compresses inline, a rename that is
-taken back, a moment without a path, the old file that still grows when the new one exists.
+names in local time and whole seconds, deletion in the order of names, one worker that compresses inline, a rename
+that is taken back, a moment without a path, the old file that still grows when the new one exists.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Container:
 
     async def reopen(self) -> None:
         """Open the new file first, swap, close the old one later: it still grows when the new one exists."""
-        if self.reopen_fails > 0:
+        if self.reopen_fails > 0 or not self.running:
             self.reopen_fails -= 1
             raise OSError("the runtime does not reopen")
         before, after = self.pen, self.truth.open(self.path)

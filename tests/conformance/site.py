@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from tests.conformance.truth import Life, Truth
 from tests.conformance.virtual import VirtualClock, VirtualLoop
 from tests.simulation.collector_node import FlakyWriter, Node, chunks_of
 
+IS_LONG = bool(os.environ.get("ASHIATO_CONFORMANCE_LONG"))
+"""Whether scenarios run at their full size and the model searches for long."""
 QUIET_S = 40.0
 """Longer than every interval of the collector's defaults but that of an unterminated end."""
 
@@ -32,9 +35,12 @@ class MortalWriter(FlakyWriter):
     """A bus that hears nothing from the dead."""
 
     disk: Disk
-    silent_kills: int = 0
+    bytes_per_s: float = 0
+    """How fast frames go; 0 for at once."""
 
     async def send(self, partition: Partition, value: bytes) -> int:
+        if self.bytes_per_s:
+            await asyncio.sleep(len(value) / self.bytes_per_s)
         if self.disk.dead:
             raise Killed("send")
         return await super().send(partition, value)

@@ -196,6 +196,8 @@ class Truth:
         to = path.with_name(path.name + ".gz")
         kept = len(gzip.decompress(temporary.read_bytes()))
         life = self.life_of(_inode(path))
+        if to.exists():
+            self._lost_name(to)
         temporary.rename(to)
         inode = _inode(to)
         if kept == len(life.content):
