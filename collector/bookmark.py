@@ -60,6 +60,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, tag="known"):
     device: int
     inode: int
     flags: int = 0
+    generation: int = 0
+    """Of the inode; 0 where it was not told."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, tag="head"):
@@ -79,13 +81,18 @@ class Acked(msgspec.Struct, frozen=True, kw_only=True, tag="acked"):
     guard: bytes = b""
     incarnation: str = ""
     """Of the bus that ``position`` is a place on."""
+    guard_bytes: int = 64
+    """How many bytes before the offset ``guard`` is made of, where there are so many."""
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True, tag="moved"):
-    """A file has another name now."""
+    """A file has another name now; where an inode is told, its bytes lie there now (a copy was made of them)."""
 
     file_id: str
     path: str
+    device: int = 0
+    inode: int = 0
+    generation: int = 0
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
@@ -112,8 +119,21 @@ class Remembered:
     position: int = -1
     incarnation: str = ""
     guard: bytes = b""
+    guard_bytes: int = 64
     done: bool = False
     modified_nano: int = 0
+    copied: Moved | None = None
+    """Its bytes lie under another inode than that of its birth."""
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of its bytes."""
+        return (self.copied or self.known).device, (self.copied or self.known).inode
+
+    @property
+    def generation(self) -> int:
+        """Of the inode of its bytes."""
+        return (self.copied or self.known).generation
 
 
 @dataclass(slots=True, kw_only=True)
@@ -188,9 +208,10 @@ class Bookmark:
             entries += [file.head] if file.head else []
             acked = Acked(
                 file_id=file_id, offset=file.offset, position=file.position, guard=file.guard,
-                incarnation=file.incarnation,
+                incarnation=file.incarnation, guard_bytes=file.guard_bytes,
             )  # fmt: skip
             entries += [acked] if file.position >= 0 else []
+            entries += [file.copied] if file.copied is not None else []
             entries += [Moved(file_id=file_id, path=file.path)] if file.path != file.known.path else []
             entries += [Done(file_id=file_id, size=file.offset, modified_nano=file.modified_nano)] if file.done else []
         files.replace(self._path, b"".join(map(_encode, entries)))
@@ -211,9 +232,10 @@ def _apply(file: Remembered, entry: Head | Acked | Moved | Done) -> None:
         case Acked():
             if entry.offset >= file.offset:
                 file.offset, file.position, file.guard = entry.offset, entry.position, entry.guard
-                file.incarnation, file.done = entry.incarnation, False
+                file.incarnation, file.done, file.guard_bytes = entry.incarnation, False, entry.guard_bytes
         case Moved():
             file.path = entry.path
+            file.copied = entry if entry.inode else file.copied
         case Done():
             file.done, file.modified_nano = True, entry.modified_nano
 

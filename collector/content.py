@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import gzip
+import hashlib
 import os
+import sys
+import threading
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final, Protocol
 
+from collector.descriptors import Descriptors
+
 _STEP: Final = 256 * 1024
-GUARD_BYTES: Final = 64
+_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+"""Nothing is waited for: what became a pipe since it was found opens at once, and is refused."""
+_FS_IOC_GETVERSION: Final = 0x80087601
+GUARD_BYTES: Final = 256
+"""More than one line of most logs: lines that end alike differ in their beginnings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +32,24 @@ class Look:
     size: int
     unlinked: bool
     modified_nano: int
+    changed_nano: int
+    stored_size: int
+    """What the disk says; less than ``size`` where it is compressed."""
 
 
 class Content(Protocol):
     """A file that is open."""
 
+    identity: tuple[int, int]
+    generation: int
+    """Of the inode; 0 where the file system tells none."""
+
     def look(self) -> Look:
-        """Return its present state."""
+        """Return its present state. Raises OSError."""
+        ...
+
+    def size(self) -> int:
+        """Return its present size, at the least cost. Raises OSError."""
         ...
 
     def read(self, length: int, offset: int) -> bytes:
@@ -38,35 +61,135 @@ class Content(Protocol):
         ...
 
 
-class Plain:
-    """A plain file, by its descriptor: whatever its name is by now."""
+class ReplacedError(OSError):
+    """The name leads to another file by now, or nowhere, and no descriptor is held."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        stat = os.fstat(self._descriptor)
+
+class Plain:
+    """A plain file, by its descriptor: whatever its name is by now.
+
+    Under a bound of ``descriptors`` it may lose its descriptor while ``at_rest``, and opens it again by its name.
+    """
+
+    def __init__(self, path: Path, descriptors: Descriptors | None = None) -> None:
+        self.at_rest = False
+        self.is_replaced = False
+        """Its descriptor was given up, and its name leads to another file."""
+        self._path = path
+        self._pool = descriptors
+        self._lock = threading.Lock()
+        """Held while the descriptor is used, so that its number never means another file."""
+        self._descriptor = -1
+        self._last = Look(size=0, unlinked=False, modified_nano=0, changed_nano=0, stored_size=0)
+        self._descriptor = self._open()
+        try:
+            stat = os.fstat(self._descriptor)
+            if not S_ISREG(stat.st_mode):
+                raise ReplacedError(errno.EINVAL, "not a regular file any more", str(self._path))
+        except OSError:
+            self.close()
+            raise
         self.identity = (stat.st_dev, stat.st_ino)
+        self.generation = generation_of(self._descriptor)
 
     def look(self) -> Look:
-        """Return its present state."""
-        stat = os.fstat(self._descriptor)
-        return Look(size=stat.st_size, unlinked=stat.st_nlink == 0, modified_nano=stat.st_mtime_ns)
+        """Return its present state; the last one where it has neither a descriptor nor its name."""
+        with self._lock:
+            if self._descriptor < 0:
+                try:
+                    seen = _look(self._path.stat())
+                except FileNotFoundError:
+                    return self._last
+                if seen == self._last:
+                    return seen
+                # It moved, or another file has its name: only a descriptor tells.
+                self._open_again()
+            self._last = _look(os.fstat(self._descriptor))
+            return self._last
+
+    def size(self) -> int:
+        """Return its present size."""
+        with self._lock:
+            if self._descriptor >= 0:
+                # A third of what fstat costs; all reading is by offset, so the place that it moves means nothing.
+                return os.lseek(self._descriptor, 0, os.SEEK_END)
+        return self.look().size
 
     def read(self, length: int, offset: int) -> bytes:
         """Return the bytes."""
-        return os.pread(self._descriptor, length, offset)
+        with self._lock:
+            if self._descriptor < 0:
+                self._open_again()
+            elif self._pool is not None and self._pool.is_full:
+                self._pool.took(self)
+            return os.pread(self._descriptor, length, offset)
 
     def close(self) -> None:
         """Let go."""
-        os.close(self._descriptor)
+        if self._pool is not None:
+            self._pool.gave(self)
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def give_up(self) -> bool:
+        """Close the descriptor while it is at rest."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if not self.at_rest or self._descriptor < 0:
+                return False
+            self._last = _look(os.fstat(self._descriptor))
+            os.close(self._descriptor)
+            self._descriptor = -1
+            return True
+        finally:
+            self._lock.release()
+
+    def moved(self, path: Path) -> None:
+        """Take in the name that it has now."""
+        self._path = path
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a descriptor keeps its bytes, whatever becomes of its name."""
+        return self._descriptor >= 0
+
+    def _open(self) -> int:
+        if self._pool is not None:
+            self._pool.make_room()
+        try:
+            descriptor = os.open(self._path, _FLAGS)
+        except OSError as error:
+            if self._pool is None or error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._pool.make_room(more=1)
+            descriptor = os.open(self._path, _FLAGS)
+        if self._pool is not None:
+            self._pool.took(self)
+        return descriptor
+
+    def _open_again(self) -> None:
+        descriptor = self._open()
+        stat = os.fstat(descriptor)
+        if (stat.st_dev, stat.st_ino) != self.identity or generation_of(descriptor) != self.generation:
+            os.close(descriptor)
+            if self._pool is not None:
+                self._pool.gave(self)
+            self.is_replaced = True
+            raise ReplacedError(errno.ESTALE, "its name leads to another file", str(self._path))
+        self._descriptor = descriptor
 
 
 class Gzipped:
     """A gzipped file, which does not change. It is read through once for its size, then again where it is needed."""
 
     def __init__(self, path: Path) -> None:
-        self._raw = path.open("rb")
+        self._raw = os.fdopen(os.open(path, _FLAGS), "rb")
         stat = os.fstat(self._raw.fileno())
         self.identity = (stat.st_dev, stat.st_ino)
+        self.generation = generation_of(self._raw.fileno())
         self.damage = ""
         """What is wrong with it; what stands before the damage is read."""
         self._rewind()
@@ -82,10 +205,28 @@ class Gzipped:
         except (EOFError, zlib.error, gzip.BadGzipFile):
             return b""
 
+    @staticmethod
+    def glance(path: Path, length: int) -> tuple[str, int]:
+        """Return the SHA-256 of the first ``length`` bytes and the size that the end tells; raises OSError.
+
+        The end tells the size of the last member, modulo 2**32; ('', -1) where there is none.
+        """
+        with os.fdopen(os.open(path, _FLAGS), "rb") as raw:
+            try:
+                first = gzip.GzipFile(fileobj=raw).read(length)
+            except (EOFError, zlib.error, gzip.BadGzipFile):
+                return "", -1
+            raw.seek(-4, os.SEEK_END)
+            return hashlib.sha256(first).hexdigest(), int.from_bytes(raw.read(4), "little")
+
     def look(self) -> Look:
         """Return its present state."""
         stat = os.fstat(self._raw.fileno())
-        return Look(size=self._size, unlinked=stat.st_nlink == 0, modified_nano=stat.st_mtime_ns)
+        return replace(_look(stat), size=self._size)
+
+    def size(self) -> int:
+        """Return its size, which does not change."""
+        return self._size
 
     def read(self, length: int, offset: int) -> bytes:
         """Return the bytes; going back means beginning again."""
@@ -125,3 +266,22 @@ class Gzipped:
         except (OSError, EOFError, zlib.error) as error:
             self.damage = f"gzip: {error}"
         return size
+
+
+def _look(stat: os.stat_result) -> Look:
+    return Look(
+        size=stat.st_size, unlinked=stat.st_nlink == 0, modified_nano=stat.st_mtime_ns, changed_nano=stat.st_ctime_ns,
+        stored_size=stat.st_size,
+    )  # fmt: skip
+
+
+def generation_of(descriptor: int) -> int:
+    """Return what tells an inode from the one that had its number before; 0 where the file system tells none."""
+    told = bytearray(8)
+    try:
+        fcntl.ioctl(descriptor, _FS_IOC_GETVERSION, told)
+    except OSError:
+        # overlay, NFS, tmpfs: identity rests on the inode and on the bytes there
+        return 0
+    # The kernel writes 32 bits, whatever the request says.
+    return int.from_bytes(told[:4], sys.byteorder)

@@ -31,6 +31,7 @@ class Candidate:
     identity: tuple[int, int]
     size: int
     modified_nano: int
+    changed_nano: int
     rotated: bool
     """A newer file takes what is written."""
     linked: bool = False
@@ -143,7 +144,8 @@ def _candidate(path: str, found: Found, inside: list[str]) -> Candidate | None:
         return None
     return Candidate(
         path=readable(path), os_path=path, found=found, identity=(stat.st_dev, stat.st_ino), size=stat.st_size,
-        modified_nano=stat.st_mtime_ns, rotated=bool(found.rotated) or found.compressed, linked=linked,
+        modified_nano=stat.st_mtime_ns, changed_nano=stat.st_ctime_ns,
+        rotated=bool(found.rotated) or found.compressed, linked=linked,
     )  # fmt: skip
 
 

@@ -36,15 +36,35 @@ class FrameAcknowledged(Event):
 
     level: ClassVar[Level] = Level.DEBUG
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(name="bytes_acknowledged_total", help="Raw log bytes that the bus keeps", value="raw_bytes"),
+        Metric(name="acked_bytes_total", help="Raw log bytes that the bus keeps", value="raw_bytes"),
         Metric(name="frame_bytes_total", help="Bytes of frames sent", value="frame_bytes"),
         Metric(name="frames_total", help="Frames that the bus keeps"),
-    )
+        Metric(
+            name="last_chunk_acked_timestamp_seconds", help="When the bus last kept a frame", kind="gauge",
+            value="time_unix_s",
+        ),
+    )  # fmt: skip
     topic: str
     partition: int
     position: int
     raw_bytes: int
     frame_bytes: int
+    time_unix_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BytesRead(Event):
+    """Bytes were read to be shipped; what has to be sent again is read again, and counted again."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="read_bytes_total", help="Raw log bytes read, by kind of source", value="count", labels=("source",)
+        ),
+    )
+    source: str
+    """Kind of source."""
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +73,22 @@ class FileUnreadable(Event):
 
     level: ClassVar[Level] = Level.WARNING
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(name="files_unreadable_total", help="Files that could not be opened when first seen"),
+        Metric(name="files_found_unreadable_total", help="Files that could not be opened when first seen"),
     )
     path: str
     error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationUnknown(Event):
+    """A file system tells no inode generation (overlay, NFS, tmpfs): files rest on inode and content hashes there.
+
+    It is said once for each device.
+    """
+
+    level: ClassVar[Level] = Level.WARNING
+    device: int
+    path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +116,21 @@ class Backlog(Event):
     level: ClassVar[Level] = Level.DEBUG
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(name="backlog_bytes", help="Bytes seen and not acknowledged", kind="gauge", value="count"),
-        Metric(name="files_open", help="Files followed", kind="gauge", value="files"),
+        Metric(name="open_files", help="Files followed", kind="gauge", value="files"),
+        Metric(name="files_unreadable", help="Files that cannot be read now", kind="gauge", value="unreadable"),
+    )
+    count: int
+    files: int
+    unreadable: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainCutShort(Event):
+    """The grace at shutdown was over before all was shipped: what is left stays on the disk, and a gap names it."""
+
+    level: ClassVar[Level] = Level.WARNING
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="drain_cut_short_bytes", help="Bytes left on the disk at shutdown", kind="gauge", value="count"),
     )
     count: int
     files: int

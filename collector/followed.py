@@ -10,11 +10,12 @@ from ashiato.core.chunk import ChunkFlags, FileFacts
 from ashiato.core.ids import Kind
 from ashiato.core.limits import CHUNK_BYTES_TARGET
 from ashiato.core.ports import Partition
-from collector.bookmark import Acked, Head
+from collector.bookmark import Acked, Head, Remembered
 from collector.content import GUARD_BYTES, Content
 from collector.tail import READ_BYTES, CutAt, cut
 
 HEAD_BYTES: Final = 1024
+GUARD_DIGEST_BYTES: Final = 16
 
 
 class ContentChangedError(Exception):
@@ -29,8 +30,6 @@ class Cursor:
     at_line: bool = True
     guard: bytes = b""
     """The last bytes before ``offset``, as they were read."""
-    head: bytes = b""
-    """The file's first bytes, up to 1 KiB."""
 
     def behind(self, payload: bytes, *, at_line: bool) -> Cursor:
         """Return the place behind ``payload``."""
@@ -38,7 +37,6 @@ class Cursor:
             offset=self.offset + len(payload),
             at_line=at_line,
             guard=(self.guard + payload[-GUARD_BYTES:])[-GUARD_BYTES:],
-            head=self.head if len(self.head) >= HEAD_BYTES else (self.head + payload[:HEAD_BYTES])[:HEAD_BYTES],
         )
 
 
@@ -58,8 +56,8 @@ class Followed:
     position: int = -1
     incarnation: str = ""
     """Of the bus that ``position`` is a place on; '' where that is not known."""
-    head_noted: int = 0
-    """Length of the head that the bookmark knows."""
+    head: Head | None = None
+    """Digest of the file's first bytes that the bookmark knows; it grows until 1 KiB."""
     size: int = 0
     """As last seen."""
     changed_monotonic_nano: int = 0
@@ -69,6 +67,10 @@ class Followed:
     """It carries a rotated name, so that a newer file takes what is written."""
     in_sight: bool = True
     """The last sweep saw it."""
+    is_copy: bool = False
+    """Its bytes go on in a copy that was made before it was truncated."""
+    awaits_copy: bool = False
+    """It was truncated, and a copy of it is looked for."""
     moved_since_beat: bool = False
     changed_content: bool = False
     failed: str = ""
@@ -109,35 +111,49 @@ class Followed:
             is_all = len(payload) < length
             if is_all or length == READ_BYTES or b"\n" in payload:
                 where = cut(payload, at_line=at.at_line, ended=ended)
+                # Behind the bytes: what was written anew since would have another head, or the same bytes.
+                if where is not None and not self.begins_as_noted():
+                    raise ContentChangedError
                 return (payload[: where.length], where) if where is not None else None
         raise AssertionError("the second length decides")
 
     def advance(self, to: Cursor, position: int, incarnation: str) -> None:
         """Take an acknowledgement in (C2)."""
+        if to.offset > self.cursor.offset:
+            # It is read again: what fails from here on is another failure.
+            self.failure_stated = False
         self.cursor, self.position, self.incarnation, self.moved_since_beat = to, position, incarnation, True
 
-    def begin(self) -> Cursor:
-        """Return a cursor that has seen no more than the first bytes that are there now."""
-        try:
-            head = self.content.read(HEAD_BYTES, 0) if self.content is not None else b""
-        except OSError:
-            # It is read again where it is shipped, and a failure is named there.
-            head = b""
-        return Cursor(head=head)
+    def begins_as_noted(self) -> bool:
+        """Whether the file still begins with what the bookmark knows. Raises OSError."""
+        if self.head is None or self.content is None:
+            return True
+        return digest_of_head(self.content.read(self.head.length, 0)) == self.head.sha256
 
     def guarded(self, to: Cursor) -> Head | None:
         """(C7) Return what the bookmark is to know before bytes up to ``to`` leave; None where it knows enough."""
-        if len(to.head) <= self.head_noted:
+        if self.head is not None and self.head.length >= min(HEAD_BYTES, to.offset):
             return None
-        self.head_noted = len(to.head)
-        return Head(file_id=self.facts.file_id, length=len(to.head), sha256=hashlib.sha256(to.head).hexdigest())
+        return self.note_head()
+
+    def note_head(self) -> Head | None:
+        """Return the digest of what the file begins with now, if that is more than was noted."""
+        try:
+            first = self.content.read(HEAD_BYTES, 0) if self.content is not None else b""
+        except OSError:
+            # It is read again where it is shipped, and a failure is named there.
+            return None
+        if len(first) <= (self.head.length if self.head is not None else 0):
+            return None
+        self.head = Head(file_id=self.facts.file_id, length=len(first), sha256=digest_of_head(first))
+        return self.head
 
     def acked(self) -> Acked:
         """Return what the bookmark is to know of the acknowledged bytes."""
         at = self.cursor
         return Acked(
             file_id=self.facts.file_id, offset=at.offset, position=self.position, guard=digest(at.guard),
-            incarnation=self.incarnation,
+            incarnation=self.incarnation, guard_bytes=GUARD_BYTES,
         )  # fmt: skip
 
     @property
@@ -148,7 +164,7 @@ class Followed:
     @property
     def is_named(self) -> bool:
         """Whether a gap names what of it is not acknowledged."""
-        return self.content is None or self.failure_stated
+        return (self.content is None and not self.awaits_copy) or self.failure_stated
 
     @property
     def is_ledger(self) -> bool:
@@ -162,23 +178,29 @@ class Followed:
             self.content = None
 
 
-def digest(guard: bytes) -> bytes:
+def digest(guard: bytes, size: int = GUARD_DIGEST_BYTES) -> bytes:
     """Return what the bookmark keeps of the bytes before an offset."""
-    return hashlib.blake2b(guard, digest_size=8).digest() if guard else b""
+    return hashlib.blake2b(guard, digest_size=size).digest() if guard else b""
 
 
-def resume(content: Content, *, offset: int, head: Head | None, guard: bytes) -> Cursor | None:
-    """Return the cursor at ``offset`` if ``content`` still begins with ``head`` and has ``guard`` before it.
+def digest_of_head(first: bytes) -> str:
+    """Return what the bookmark keeps of a file's first bytes."""
+    return hashlib.sha256(first).hexdigest()
+
+
+def resume(content: Content, file: Remembered) -> Cursor | None:
+    """Return the cursor at the remembered offset if ``content`` has the same head, and the same bytes before it.
 
     Raises OSError.
     """
-    if content.look().size < max(offset, head.length if head is not None else 0):
+    offset, head = file.offset, file.head
+    if content.size() < max(offset, head.length if head is not None else 0):
         return None
-    first = content.read(HEAD_BYTES, 0)
-    if head is not None and hashlib.sha256(first[: head.length]).hexdigest() != head.sha256:
+    if head is not None and digest_of_head(content.read(head.length, 0)) != head.sha256:
         return None
     length = min(GUARD_BYTES, offset)
     last = content.read(length, offset - length)
-    if guard and digest(last) != guard:
+    # A bookmark of an earlier release guards fewer bytes.
+    if file.guard and digest(last[-file.guard_bytes :], len(file.guard)) != file.guard:
         return None
-    return Cursor(offset=offset, at_line=offset == 0 or last.endswith(b"\n"), guard=last, head=first[:offset])
+    return Cursor(offset=offset, at_line=offset == 0 or last.endswith(b"\n"), guard=last)

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from collector.bookmark import Remembered
-from collector.content import Content, Plain
+from collector.content import GUARD_BYTES, Content, Plain
+from collector.descriptors import Descriptors
 from collector.discovery import Candidate
-from collector.followed import Cursor, resume
+from collector.followed import HEAD_BYTES, Cursor, Followed, digest_of_head, resume
 
 
-def open_plain(candidate: Candidate) -> Plain:
+def open_plain(candidate: Candidate, descriptors: Descriptors | None = None) -> Plain:
     """Open the file that a sweep saw.
 
     Raises:
@@ -19,30 +20,67 @@ def open_plain(candidate: Candidate) -> Plain:
         OSError: it cannot be opened.
 
     """
-    content = Plain(Path(candidate.os_path))
+    content = Plain(Path(candidate.os_path), descriptors)
     if content.identity != candidate.identity:
         content.close()
         raise FileNotFoundError(candidate.path)
     return content
 
 
-def resume_any(files: Iterable[Remembered], candidate: Candidate, content: Content) -> tuple[Remembered, Cursor] | None:
-    """Return the first file of which ``content`` is the rest, and where to go on. Raises OSError."""
+def resume_inode(
+    files: Iterable[Remembered], candidate: Candidate, content: Content
+) -> tuple[Remembered, Cursor] | None:
+    """Return the file of this very inode of which ``content`` is the rest, and where to go on. Raises OSError."""
     for file in files:
+        if not is_same_inode(file, candidate, content):
+            continue
         if file.head is None and file.known.source != str(candidate.found.source):
             continue
-        cursor = resume(content, offset=file.offset, head=file.head, guard=file.guard)
-        if cursor is not None:
+        if (cursor := resume(content, file)) is not None:
             return file, cursor
     return None
 
 
-def is_same(cursor: Cursor, content: Content) -> bool:
-    """Whether ``content`` holds what was read up to ``cursor``; never where nothing was read. Raises OSError."""
-    if not cursor.head or content.look().size < cursor.offset:
+def is_same_inode(file: Remembered, candidate: Candidate, content: Content) -> bool:
+    """Whether a remembered file can be this inode: one whose generation differs had its number before."""
+    if file.generation and content.generation:
+        return file.identity[1] == candidate.identity[1] and file.generation == content.generation
+    return file.identity == candidate.identity
+
+
+def resume_copy(files: Iterable[Remembered], content: Content) -> tuple[Remembered, Cursor] | None:
+    """Return the file of which ``content`` is a copy with its rest, and where to go on. Raises OSError.
+
+    Only bytes speak for a copy, so there must be some.
+    """
+    for file in files:
+        if file.head is not None and (cursor := resume(content, file)) is not None:
+            return file, cursor
+    return None
+
+
+def is_same(file: Followed, content: Content) -> bool:
+    """Whether ``content`` holds what was read of ``file``; never where nothing was read. Raises OSError."""
+    cursor, head = file.cursor, file.head
+    if head is None or content.size() < max(cursor.offset, head.length):
         return False
     length = len(cursor.guard)
     return (
-        content.read(len(cursor.head), 0) == cursor.head
+        digest_of_head(content.read(head.length, 0)) == head.sha256
         and content.read(length, cursor.offset - length) == cursor.guard
+    )
+
+
+def is_beginning_of(copy: Content, file: Followed) -> bool:
+    """Whether ``copy`` is what ``file`` began with, as far as head and end tell; never where it is empty.
+
+    Raises OSError.
+    """
+    size = copy.size()
+    if file.content is None or not 0 < size <= file.content.size():
+        return False
+    at = max(0, size - GUARD_BYTES)
+    first = min(size, HEAD_BYTES)
+    return copy.read(first, 0) == file.content.read(first, 0) and copy.read(size - at, at) == file.content.read(
+        size - at, at
     )

@@ -108,7 +108,8 @@ def _consider(path: str, root: Path, saved: Saved, *, cluster: str, node: str) -
     saved.candidates.append(
         Candidate(
             path=readable(path), os_path=path, found=found, identity=(stat.st_dev, stat.st_ino), size=stat.st_size,
-            modified_nano=stat.st_mtime_ns, rotated=bool(found.rotated) or compressed, linked=linked,
+            modified_nano=stat.st_mtime_ns, changed_nano=stat.st_ctime_ns,
+            rotated=bool(found.rotated) or compressed, linked=linked,
         )
     )  # fmt: skip
 

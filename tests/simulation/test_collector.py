@@ -17,7 +17,7 @@ from ashiato.core.ids import Kind
 from ashiato.core.ledger import Beat, Born, Closed, Config, Gap
 from ashiato.core.limits import FRAME_RAW_BYTES_TARGET
 from collector.content import Gzipped
-from collector.registry import GZIPPED_OPEN_MAX
+from collector.planner import GZIPPED_OPEN_MAX
 from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, reassemble, until
 
 
@@ -294,7 +294,7 @@ async def test_an_unreadable_file_is_named_counted_and_read_when_it_opens(
         await until(lambda: node.stated(Gap) and len(node.stated(Beat)) > 1)
         assert node.contents() == []
         assert node.telemetry is not None
-        assert node.telemetry.value("files_unreadable_total") == 1
+        assert node.telemetry.value("files_found_unreadable_total") == 1
         locked = False
         await until(lambda: node.contents() == [lines(0, 10)])
     # then: one birth, and the gap is of the same file, so that the held bytes win over it

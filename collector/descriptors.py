@@ -1,0 +1,85 @@
+"""How many descriptors there are, and who gives his up: a file that is read to its end and still has a name.
+
+A file that is behind, or that has no name any more, keeps its descriptor whatever happens, because nothing else leads
+to its bytes. One that is at rest is opened again by its name when it moves, and only if it is the same file still.
+"""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections import OrderedDict
+from typing import Final, Protocol
+
+RESERVE: Final = 128
+"""Descriptors left to the bus, the state folder and the sweep."""
+WANTED: Final = 65_536
+
+
+class Holder(Protocol):
+    """Who holds a descriptor."""
+
+    at_rest: bool
+    """It may be asked to give it up."""
+
+    def give_up(self) -> bool:
+        """Close the descriptor unless it is in use this moment; return whether it was closed."""
+        ...
+
+
+class Descriptors:
+    """A bound on descriptors of followed files. Safe to use from several threads."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._holders: OrderedDict[Holder, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    def make_room(self, *, more: int = 0) -> None:
+        """Ask holders at rest, those that were read longest ago first, until one more descriptor fits the bound.
+
+        Nobody is asked twice, and where all are behind the bound gives way: what the system refuses then, waits.
+        ``more`` are asked beyond the bound.
+        """
+        with self._lock:
+            over = len(self._holders) + 1 - self.limit + more
+            if over <= 0:
+                return
+            for holder in [holder for holder in self._holders if holder.at_rest]:
+                if over <= 0:
+                    return
+                if holder.give_up():
+                    del self._holders[holder]
+                    over -= 1
+
+    def took(self, holder: Holder) -> None:
+        """Take in that a descriptor was opened, or read through."""
+        with self._lock:
+            self._holders[holder] = None
+            self._holders.move_to_end(holder)
+
+    def gave(self, holder: Holder) -> None:
+        """Take in that a descriptor was closed for good."""
+        with self._lock:
+            self._holders.pop(holder, None)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more would pass the bound."""
+        return len(self._holders) >= self.limit
+
+
+def for_this_process() -> Descriptors:
+    """Return the bound of this process, after its soft limit was raised as far as it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < WANTED:
+        wanted = WANTED if hard == resource.RLIM_INFINITY else min(WANTED, hard)
+        if wanted > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    if soft == resource.RLIM_INFINITY:
+        soft = WANTED
+    return Descriptors(max(16, soft - RESERVE, soft // 2))
