@@ -140,7 +140,7 @@ def wait_for_tail(corpus: Corpus, place: Running) -> float:
         now = (loop.run_until_complete(reader.bounds(BULK))[1], reached(data, journal))
         if now != last:
             last, changed = now, time.monotonic()
-        acknowledged = time.monotonic() - changed > 1 and collector.metric("bytes_acknowledged_total")
+        acknowledged = time.monotonic() - changed > 1 and collector.metric("acked_bytes_total")
         return acknowledged >= corpus.raw_bytes and now[0] == now[1]
 
     with asyncio.Runner() as runner:

@@ -50,13 +50,15 @@ class Pulse:
     def acknowledged(self, load: Load) -> None:
         """Take in that the bus keeps a frame."""
         self._bytes_acknowledged += load.raw_bytes
-        if any(not file.is_ledger for file, _ in load.behind):
+        if any(not one.file.is_ledger for one in load.behind):
             self._moved_unix_nano = self._clock.now_unix_nano()
 
     def beat(self, *, last: bool) -> None:
         """Beat if it is time, or if it is the ``last``. Raises TransientError where the disk is full."""
         self._move_watermark()
         now = self._clock.monotonic_nano()
+        if not last and self._has_beaten and now < self._beaten_nano + self._interval_ns:
+            return
         moved = [file for file in self._shipped() if file.moved_since_beat]
         is_news = bool(moved) or self._watermark > self._stated_watermark
         is_behind = is_news and self._stated_watermark <= self._moved_unix_nano

@@ -139,7 +139,7 @@ class Importer:
         size = file.size
         while file.cursor.offset < size:
             taken = take(
-                file, FRAME_RAW_BYTES_TARGET, ended=True, now_unix_nano=self._clock.now_unix_nano(),
+                file, FRAME_RAW_BYTES_TARGET, at=file.cursor, ended=True, now_unix_nano=self._clock.now_unix_nano(),
                 chunks_max=FRAME_CHUNKS_MAX,
             )  # fmt: skip
             if not taken:

@@ -17,31 +17,25 @@ import msgspec
 from ashiato import __version__
 from ashiato.adapters import files
 from ashiato.adapters.telemetry import Telemetry
-from ashiato.core.errors import (
-    AshiatoError,
-    NotHeldError,
-    RefusedError,
-    RejectedError,
-    SettingsError,
-    TransientError,
-)
+from ashiato.core.errors import AshiatoError, NotHeldError, RefusedError, SettingsError, TransientError
 from ashiato.core.events import PartUnavailable, ServiceStarted, ServiceStopped
 from ashiato.core.ids import TOPICS, Kind, check_name
-from ashiato.core.ledger import Config
-from ashiato.core.ports import BusWriter, Clock, Partition
+from ashiato.core.ledger import Config, Gap
+from ashiato.core.ports import BusWriter, Clock
+from collector.attention import Attention
 from collector.beat import Pulse
 from collector.bookmark import Bookmark, Owner, Stated, Topics
+from collector.delivery import RETRY_S_MAX, RETRY_S_MIN, Delivery
 from collector.discovery import Recognised, Root, sweep
-from collector.events import Backlog, BookmarkBegun, BookmarkTorn, FrameAcknowledged
+from collector.events import BookmarkBegun, BookmarkTorn, DrainCutShort
 from collector.followed import ContentChangedError, Followed
 from collector.ledger_file import LedgerFile
 from collector.registry import Registry
 from collector.settings import CollectorSettings
-from collector.ship import Load, Moment, closing_load, gather
 
 DRAIN_POLL_S = 0.02
-RETRY_S_MIN = 0.2
-RETRY_S_MAX = 5.0
+ALIVE_NS = 60_000_000_000
+"""A loop that has not come round for this long hangs: it waits for nothing but its own disk."""
 UNLINKED_SETTLE_NS = 1_000_000_000
 """An unlinked file that is drained closes after standing still this long: its writer may still be at it."""
 
@@ -69,14 +63,11 @@ class Collector:
         self._node = check_name(settings.node or socket.gethostname(), "node")
         check_name(settings.cluster, "cluster")
         self._state = Path(settings.state_dir).absolute()
-        self._wake: dict[Partition, asyncio.Event] = {}
-        self._session = 0
-        """Counts the bus writer's sessions, so that a failure that several partitions share resets it once."""
-        self._session_lock = asyncio.Lock()
-        self._incarnations: dict[str, str] = {}
-        """Of each topic, as the present session found it."""
-        self._turn = 0
         self._recognised: Recognised = {}
+        self._attention = Attention()
+        self._has_swept = False
+        self._turned_nano = clock.monotonic_nano()
+        """When the loop last came round."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow files until ``stop`` is set, then drain.
@@ -107,24 +98,35 @@ class Collector:
         )  # fmt: skip
         self._pulse = Pulse(self._settings, registry=self.registry, ledger=self._ledger, clock=self._clock)
         self._roots = self._all_roots()
-        tasks = []
-        for topic, count in partitions.items():
-            for number in range(count):
-                partition = Partition(topic, number)
-                self._wake[partition] = asyncio.Event()
-                tasks.append(asyncio.create_task(self._ship(partition)))
+        self.delivery = Delivery(
+            self._settings, partitions=partitions, writer=self._writer, bookmark=self._bookmark, pulse=self._pulse,
+            clock=self._clock, telemetry=self._telemetry,
+        )  # fmt: skip
+        shipping = asyncio.create_task(self.delivery.run())
         self._telemetry.emit(ServiceStarted(version=__version__, detail=f"node {self._node}"))
         try:
-            await self._follow(stop, tasks)
-            await self._drain(tasks)
+            await self._follow(stop, shipping)
+            await self._drain(shipping)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            shipping.cancel()
+            await asyncio.gather(shipping, return_exceptions=True)
             for file in self.registry.files.values():
                 file.let_go()
-            self._flush()
+            self.delivery.flush()
         self._telemetry.emit(ServiceStopped(reason="asked to"))
+
+    # -- telling ---------------------------------------------------------------------------------------------
+
+    def ails(self) -> str:
+        """Say why this process should be started anew; '' where it should not (``/healthz``)."""
+        still_ns = self._clock.monotonic_nano() - self._turned_nano
+        return "" if still_ns < ALIVE_NS else f"the loop stands still since {still_ns // 1_000_000_000} s"
+
+    def waits_for(self) -> str:
+        """Say what is not ready yet, or not any more; '' where all is (``/readyz``)."""
+        if not self._has_swept:
+            return "the first sweep"
+        return "" if self.delivery.is_reachable else "the bus"
 
     # -- beginning -------------------------------------------------------------------------------------------
 
@@ -192,16 +194,16 @@ class Collector:
 
     # -- following -------------------------------------------------------------------------------------------
 
-    async def _follow(self, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    async def _follow(self, stop: asyncio.Event, shipping: asyncio.Task[None]) -> None:
         sweep_due = 0
         while not stop.is_set():
-            now = self._clock.monotonic_nano()
+            self._turned_nano = now = self._clock.monotonic_nano()
             if now >= sweep_due and await self._sweep():
                 sweep_due = now + int(self._settings.sweep_interval_s * 1e9)
             self._look(settle_ns=int(self._settings.settle_s * 1e9), unlinked_settle_ns=UNLINKED_SETTLE_NS)
             self._beat(last=False)
-            self._flush()
-            _raise_failed(tasks)
+            self.delivery.flush()
+            _raise_failed(shipping)
             await _pause(stop, self._settings.poll_interval_s)
 
     async def _sweep(self, *, anew: bool = False) -> bool:
@@ -214,22 +216,24 @@ class Collector:
         except TransientError as error:
             self._unavailable("state_dir", error, self._settings.sweep_interval_s)
             return True
+        self._has_swept = True
+        self._attention.swept(self.registry.files)
         if plan.deferred:
             return False
+        # Every file is asked, so that whatever was written before this sweep began is waited for.
+        self._look(settle_ns=int(self._settings.settle_s * 1e9), unlinked_settle_ns=UNLINKED_SETTLE_NS, everything=True)
         self._pulse.swept(started, anew=anew)
         return True
 
-    def _look(self, *, settle_ns: int, unlinked_settle_ns: int) -> None:
+    def _look(self, *, settle_ns: int, unlinked_settle_ns: int, everything: bool = False) -> None:
+        files = self._attention.due(self.registry.files, everything=everything)
         try:
-            self.registry.look(settle_ns=settle_ns, unlinked_settle_ns=unlinked_settle_ns)
+            self.registry.look(files, settle_ns=settle_ns, unlinked_settle_ns=unlinked_settle_ns)
         except TransientError as error:
             self._unavailable("state_dir", error, self._settings.poll_interval_s)
-        waiting = 0
-        for file in self.registry.files.values():
-            waiting += file.waiting
-            if file.waiting or (file.closing and not file.end_sent):
-                self._wake[file.partition].set()
-        self._telemetry.emit(Backlog(count=waiting, files=len(self.registry.files)))
+        self._attention.looked(files, self._clock.monotonic_nano())
+        self.delivery.offer(files)
+        self.delivery.tell(len(self.registry.files), self.registry.files_unreadable)
 
     def _beat(self, *, last: bool) -> None:
         try:
@@ -237,21 +241,17 @@ class Collector:
         except TransientError as error:
             self._unavailable("state_dir", error, self._settings.poll_interval_s)
 
-    def _flush(self) -> None:
-        """Make the bookmark durable; one that lags only means that bytes are sent and trimmed again."""
-        try:
-            self._bookmark.flush()
-        except TransientError as error:
-            self._unavailable("state_dir", error, self._settings.poll_interval_s)
+    # -- stopping --------------------------------------------------------------------------------------------
 
-    async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Ship what is on the disk, within the grace; what is left stays on the disk and is shipped next time."""
+    async def _drain(self, shipping: asyncio.Task[None]) -> None:
+        """Ship what is on the disk, within the grace; what is left is named, and is shipped next time."""
         deadline = self._clock.monotonic_nano() + int(self._settings.drain_s * 1e9)
         settle_ns = int(self._settings.settle_s * 1e9)
+        self.delivery.hurry()
         await self._sweep(anew=True)
         beaten = False
         while self._clock.monotonic_nano() < deadline:
-            _raise_failed(tasks)
+            _raise_failed(shipping)
             # An unlinked file cannot be opened again: it is closed now.
             self._look(settle_ns=settle_ns, unlinked_settle_ns=0)
             if not any(_is_left(file) for file in self.registry.files.values() if beaten or not file.is_ledger):
@@ -261,83 +261,25 @@ class Collector:
                 beaten = True
             else:
                 await asyncio.sleep(DRAIN_POLL_S)
+        self._cut_short()
 
-    # -- shipping --------------------------------------------------------------------------------------------
-
-    async def _ship(self, partition: Partition) -> None:
-        wake = self._wake[partition]
-        while True:
-            wake.clear()
-            while (load := self._next_load(partition)) is not None:
-                await self._send(load)
-            await wake.wait()
-
-    def _next_load(self, partition: Partition) -> Load | None:
-        present = list(self.registry.by_partition[partition].values())
-        if not present:
-            return None
-        self._turn += 1
-        at = self._turn % len(present)
-        now = Moment(unix_nano=self._clock.now_unix_nano(), monotonic_nano=self._clock.monotonic_nano())
-        idle_ns = int(self._settings.unterminated_idle_s * 1e9)
-        load = gather(partition, present[at:] + present[:at], now=now, idle_ns=idle_ns)
-        if load is not None:
-            return load
-        closing = next((file for file in present if file.closing and not file.end_sent and not file.waiting), None)
-        return closing_load(closing, now_unix_nano=now.unix_nano) if closing is not None else None
-
-    async def _send(self, load: Load) -> None:
-        """Send until the bus keeps it; then the files move on, and the bookmark after them (C2, C4)."""
-        # (C7) what tells a file again after a crash is durable before its bytes leave
-        if heads := [head for file, cursor in load.behind if (head := file.guarded(cursor)) is not None]:
-            self._bookmark.note(*heads)
-            self._flush()
-        position, incarnation = await self._keep_sending(load)
-        for file, cursor in load.behind:
-            file.end_sent = load.ends
-            file.advance(cursor, position, incarnation)
-            self._bookmark.note(file.acked())
-        self._pulse.acknowledged(load)
-        topic, number = load.partition
-        self._telemetry.emit(
-            FrameAcknowledged(
-                topic=topic, partition=number, position=position, raw_bytes=load.raw_bytes, frame_bytes=len(load.value)
+    def _cut_short(self) -> None:
+        """State what the grace was too short for: the bytes lie on the disk, and win over the gap when they come."""
+        left = [file for file in self.registry.files.values() if file.waiting and not file.is_ledger]
+        if not left:
+            return
+        gaps = [
+            Gap(
+                source=file.facts.source, reason="drain_cut_short", file_id=file.facts.file_id,
+                offset_start=str(file.cursor.offset), offset_end=str(file.size),
             )
-        )
-
-    async def _keep_sending(self, load: Load) -> tuple[int, str]:
-        """Return where on which bus the frame lies."""
-        wait = RETRY_S_MIN
-        while True:
-            async with self._session_lock:
-                session = self._session
-            try:
-                # Asked before: a log that is made anew in between is never taken for the one before it.
-                incarnation = await self._incarnation(load.partition.topic)
-                return await self._writer.send(load.partition, load.value), incarnation
-            except (TransientError, NotHeldError, RejectedError, RefusedError) as error:
-                self._unavailable("bus", error, wait)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, RETRY_S_MAX)
-            await self._reset(session)
-
-    async def _incarnation(self, topic: str) -> str:
-        if topic not in self._incarnations:
-            self._incarnations[topic] = await self._writer.incarnation(topic)
-        return self._incarnations[topic]
-
-    async def _reset(self, session: int) -> None:
-        """Close the session in which a send failed, unless another partition has done so already."""
-        async with self._session_lock:
-            if self._session != session:
-                return
-            try:
-                await self._writer.reset()
-            except (TransientError, RefusedError) as error:
-                self._unavailable("bus", error, 0)
-            else:
-                self._session += 1
-                self._incarnations.clear()
+            for file in left
+        ]  # fmt: skip
+        self._telemetry.emit(DrainCutShort(count=sum(file.waiting for file in left), files=len(left)))
+        try:
+            self._ledger.append(gaps)
+        except TransientError as error:
+            self._unavailable("state_dir", error, 0)
 
     def _unavailable(self, part: str, error: AshiatoError, wait_s: float) -> None:
         self._telemetry.emit(PartUnavailable(part=part, error=str(error), retry_in_ms=int(wait_s * 1000)))
@@ -377,10 +319,9 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(stop.wait(), seconds)
 
 
-def _raise_failed(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        if task.done():
-            task.result()
+def _raise_failed(task: asyncio.Task[None]) -> None:
+    if task.done():
+        task.result()
 
 
 def _machine_id() -> str:

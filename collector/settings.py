@@ -7,7 +7,8 @@ from typing import Annotated
 import msgspec
 
 from ashiato.adapters.bus import BusSettings
-from ashiato.core.limits import BEAT_INTERVAL_NS, UNTERMINATED_IDLE_NS
+from ashiato.core.limits import BEAT_INTERVAL_NS, CHUNK_AGE_NS_MAX, UNTERMINATED_IDLE_NS
+from collector.schedule import Rate
 
 DEFAULT_ROOTS = (
     "/var/log/pods",
@@ -38,7 +39,12 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     access_dir: str = ""
     """Where the query service writes its access log, to be followed like any other source; '' for none."""
     poll_interval_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.25
-    """How often followed files are looked at."""
+    """How often followed files are looked at; those that stand still, half as often."""
+    linger_s: Annotated[float, msgspec.Meta(ge=0, le=0.3)] = CHUNK_AGE_NS_MAX / 1e9
+    """How long bytes that do not fill a frame wait for company."""
+    namespace_budgets: dict[str, Rate] = msgspec.field(default_factory=dict)
+    """How fast the containers of a namespace may ship, together (``shop = {bytes_per_s = 1000000, burst_bytes =
+    8000000}``; ``"*"`` for each that is not named). What is over it waits in its file, and is never dropped."""
     sweep_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 1.0
     """How often folders are looked at for new, renamed and removed files."""
     beat_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = BEAT_INTERVAL_NS / 1e9
@@ -52,4 +58,6 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 5.0
     """Grace at shutdown for what is on disk and not acknowledged."""
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
-    """Port of /metrics on loopback; 0 serves none."""
+    """Port of /metrics, /healthz and /readyz; 0 serves none."""
+    metrics_address: str = "127.0.0.1"
+    """Address of them; the pod's own, or 0.0.0.0, where others ask."""

@@ -1,23 +1,21 @@
-"""Shipping: one frame of one partition at a time, and its files move on only when the bus keeps it (C2, C4).
+"""Frames: gathered from the files' own bytes behind what is acknowledged, in the schedule's turns (C2, C4).
 
-The source file is the queue. A frame is gathered from the files' own bytes behind what is acknowledged; nothing else
-is held in memory, whatever the backlog. A frame that failed is sent again as it is before anything behind it.
+The source file is the queue. Nothing of it is held in memory but the frames that are under way, whatever the backlog;
+a frame that failed is forgotten, and its bytes are read again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from ashiato.core import frame
 from ashiato.core.chunk import Chunk, ChunkFlags
 from ashiato.core.errors import RejectedError
-from ashiato.core.limits import FRAME_BYTES_MAX, FRAME_CHUNKS_MAX, FRAME_RAW_BYTES_TARGET
+from ashiato.core.limits import CHUNK_BYTES_TARGET, FRAME_BYTES_MAX, FRAME_CHUNKS_MAX
 from ashiato.core.ports import Partition
 from collector.followed import ContentChangedError, Cursor, Followed
-
-FAIR_BYTES = FRAME_RAW_BYTES_TARGET // 2
-"""What one file may put into a frame while others wait: a flood starves nobody."""
+from collector.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +26,11 @@ class Taken:
     chunk: Chunk
     behind: Cursor
 
+    @property
+    def ends(self) -> bool:
+        """It says that its file is closed."""
+        return bool(self.chunk.flags & ChunkFlags.FILE_CLOSED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
@@ -36,11 +39,11 @@ class Load:
     partition: Partition
     value: bytes
     raw_bytes: int
-    behind: tuple[tuple[Followed, Cursor], ...]
-    """Where each file stands once the bus keeps the frame."""
+    behind: tuple[Taken, ...]
+    """The last chunk of each file: where it stands once the bus keeps the frame."""
     chunks: int
-    ends: bool = False
-    """It says that its file is closed."""
+    by_source: Mapping[str, int]
+    """Raw bytes of each source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,31 +54,114 @@ class Moment:
     monotonic_nano: int
 
 
-def gather(partition: Partition, files: Iterable[Followed], *, now: Moment, idle_ns: int) -> Load | None:
-    """Return the next frame of ``partition`` from its files in the given order, None where all are drained.
+@dataclass(slots=True, kw_only=True)
+class Waiting:
+    """The files that have something to ship, by source, the oldest of each first."""
+
+    by_source: dict[str, dict[str, Followed]] = field(default_factory=dict)
+    held: dict[str, Followed] = field(default_factory=dict)
+    """Files whose last line is not ended yet: nothing of them leaves before they grow, close or have stood still."""
+
+    def add(self, file: Followed) -> None:
+        """Take in that a file has something."""
+        file_id = file.facts.file_id
+        self.held.pop(file_id, None)
+        files = self.by_source.setdefault(file.facts.source, {})
+        if file_id not in files:
+            files[file_id] = file
+            if len(files) > 1:
+                # Ids sort as the log was written; the oldest rotation is the first one to be deleted.
+                self.by_source[file.facts.source] = dict(sorted(files.items()))
+
+    def drop(self, file: Followed) -> None:
+        """Take in that a file has nothing that can leave now."""
+        files = self.by_source[file.facts.source]
+        del files[file.facts.file_id]
+        if not files:
+            del self.by_source[file.facts.source]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes seen and not acknowledged."""
+        behind = sum(file.waiting for files in self.by_source.values() for file in files.values())
+        return behind + sum(file.waiting for file in self.held.values())
+
+
+def gather(
+    partition: Partition, schedule: Schedule, waiting: Waiting, *, now: Moment, idle_ns: int, frame_bytes: int
+) -> Load | None:
+    """Return the next frame of ``partition``, None where nothing can leave.
 
     An unterminated end waits until its file closes or has stood still for ``idle_ns``.
     """
     taken: list[Taken] = []
-    raw = 0
-    waiting = [file for file in files if file.waiting > 0]
-    for file in waiting:
-        room = FRAME_RAW_BYTES_TARGET - raw
-        if room <= 0 or len(taken) >= FRAME_CHUNKS_MAX:
+    places: dict[str, Cursor] = {}
+    """Where the files stand behind what was taken of them."""
+    size = 0
+    while size < frame_bytes and len(taken) < FRAME_CHUNKS_MAX:
+        turn = schedule.turn(partition, now.monotonic_nano)
+        if turn is None:
             break
-        share = room if len(waiting) == 1 else min(room, FAIR_BYTES)
-        ended = bool(file.closing) or now.monotonic_nano - file.changed_monotonic_nano > idle_ns
-        more = take(file, share, ended=ended, now_unix_nano=now.unix_nano, chunks_max=FRAME_CHUNKS_MAX - len(taken))
-        raw += sum(len(one.chunk.payload) for one in more)
+        room = _Room(size=min(turn.size, frame_bytes - size), chunks=FRAME_CHUNKS_MAX - len(taken))
+        more, is_all = _serve(waiting, turn.source, places, room, now=now, idle_ns=idle_ns)
+        used = sum(len(one.chunk.payload) for one in more)
+        schedule.served(partition, turn.source, used, now.monotonic_nano, drained=is_all)
+        size += used
         taken += more
-    return load(partition, taken) if taken else None
+    if not taken:
+        return None
+    gathered = load(partition, taken)
+    for one in taken[gathered.chunks :]:
+        # The bus takes no frame as large as this one became: the rest goes into the next one.
+        schedule.returned(partition, one.file.facts.source, len(one.chunk.payload), now.monotonic_nano)
+        waiting.add(one.file)
+    return gathered
 
 
-def take(file: Followed, bytes_max: int, *, ended: bool, now_unix_nano: int, chunks_max: int) -> list[Taken]:
-    """Return the next chunks of one file: one at the least, if there is one, however large it is."""
+@dataclass(slots=True, kw_only=True)
+class _Room:
+    """What still fits."""
+
+    size: int
+    chunks: int
+
+    def fill(self, taken: list[Taken]) -> None:
+        self.size -= sum(len(one.chunk.payload) for one in taken)
+        self.chunks -= len(taken)
+
+
+def _serve(
+    waiting: Waiting, source: str, places: dict[str, Cursor], room: _Room, *, now: Moment, idle_ns: int
+) -> tuple[list[Taken], bool]:
+    """Return the next chunks of a source, and whether that is all that can leave."""
     taken: list[Taken] = []
-    at, size = file.cursor, 0
-    while size < bytes_max and len(taken) < chunks_max:
+    for file_id, file in list(waiting.by_source.get(source, {}).items()):
+        if room.size <= 0 or room.chunks <= 0:
+            return taken, False
+        ended = bool(file.closing) or now.monotonic_nano - file.changed_monotonic_nano > idle_ns
+        at = places.get(file_id, file.cursor)
+        more = take(file, room.size, at=at, ended=ended, now_unix_nano=now.unix_nano, chunks_max=room.chunks)
+        if not more and at is file.cursor and file.closing and not file.end_sent and not file.waiting:
+            more = [closing_chunk(file, at, now_unix_nano=now.unix_nano)]
+        if more:
+            places[file_id] = more[-1].behind
+            taken += more
+            room.fill(more)
+            if not more[-1].ends and file.size > more[-1].behind.offset:
+                return taken, False
+        waiting.drop(file)
+        if not more and file.size > at.offset and not (ended or file.failed or file.changed_content):
+            waiting.held[file_id] = file
+    return taken, True
+
+
+def take(
+    file: Followed, bytes_max: int, *, at: Cursor, ended: bool, now_unix_nano: int, chunks_max: int
+) -> list[Taken]:
+    """Return the next chunks of one file from ``at`` on: one at the least, if there is one, however large it is."""
+    taken: list[Taken] = []
+    size = 0
+    while len(taken) < chunks_max and (not taken or bytes_max - size >= CHUNK_BYTES_TARGET):
         try:
             found = file.next_chunk(at, ended=ended)
         except ContentChangedError:
@@ -84,7 +170,7 @@ def take(file: Followed, bytes_max: int, *, ended: bool, now_unix_nano: int, chu
         except OSError as error:
             file.failed = error.strerror or str(error)
             break
-        if found is None or (taken and size + len(found[0]) > bytes_max):
+        if found is None:
             break
         payload, where = found
         chunk = Chunk(
@@ -95,12 +181,6 @@ def take(file: Followed, bytes_max: int, *, ended: bool, now_unix_nano: int, chu
         taken.append(Taken(file=file, chunk=chunk, behind=at))
         size += len(payload)
     return taken
-
-
-def closing_load(file: Followed, *, now_unix_nano: int) -> Load:
-    """Return the frame that says that ``file`` is closed."""
-    closing = load(file.partition, [closing_chunk(file, file.cursor, now_unix_nano=now_unix_nano)])
-    return replace(closing, ends=True)
 
 
 def closing_chunk(file: Followed, at: Cursor, *, now_unix_nano: int) -> Taken:
@@ -124,6 +204,17 @@ def load(partition: Partition, taken: list[Taken]) -> Load:
         if len(taken) == 1:
             raise RejectedError("one chunk does not fit a frame", size=len(value), size_max=FRAME_BYTES_MAX)
         taken = taken[: len(taken) // 2]
-    behind = {one.file.facts.file_id: (one.file, one.behind) for one in taken}
-    raw = sum(len(one.chunk.payload) for one in taken)
-    return Load(partition=partition, value=value, raw_bytes=raw, behind=tuple(behind.values()), chunks=len(taken))
+    behind = {one.file.facts.file_id: one for one in taken}
+    by_source = _by_source(taken)
+    return Load(
+        partition=partition, value=value, raw_bytes=sum(by_source.values()), behind=tuple(behind.values()),
+        chunks=len(taken), by_source=by_source,
+    )  # fmt: skip
+
+
+def _by_source(taken: Iterable[Taken]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for one in taken:
+        source = one.file.facts.source
+        sizes[source] = sizes.get(source, 0) + len(one.chunk.payload)
+    return sizes

@@ -26,8 +26,8 @@ from collector.settings import CollectorSettings
 
 DEADLINE_S = 30.0
 QUICK = {
-    "poll_interval_s": 0.01, "sweep_interval_s": 0.02, "beat_interval_s": 0.05, "idle_beat_interval_s": 0.2,
-    "settle_s": 0.2, "drain_s": 20.0,
+    "poll_interval_s": 0.01, "sweep_interval_s": 0.02, "linger_s": 0.02, "beat_interval_s": 0.05,
+    "idle_beat_interval_s": 0.2, "settle_s": 0.2, "drain_s": 20.0,
 }  # fmt: skip
 
 
