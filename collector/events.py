@@ -80,6 +80,18 @@ class FileUnreadable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationUnknown(Event):
+    """A file system tells no inode generation (overlay, NFS, tmpfs): files rest on inode and content hashes there.
+
+    It is said once for each device.
+    """
+
+    level: ClassVar[Level] = Level.WARNING
+    device: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BookmarkBegun(Event):
     """There is no bookmark of this node: a new incarnation of the collector begins (C5)."""
 

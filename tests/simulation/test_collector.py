@@ -17,7 +17,7 @@ from ashiato.core.ids import Kind
 from ashiato.core.ledger import Beat, Born, Closed, Config, Gap
 from ashiato.core.limits import FRAME_RAW_BYTES_TARGET
 from collector.content import Gzipped
-from collector.registry import GZIPPED_OPEN_MAX
+from collector.planner import GZIPPED_OPEN_MAX
 from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, reassemble, until
 
 
