@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from ashiato.core import frame
+from ashiato.core.attest import are_salts
 from ashiato.core.chunk import Chunk, ChunkFlags, FileFacts
 from ashiato.core.errors import RejectedError
 from ashiato.core.frame import HeldChunk
@@ -194,6 +195,8 @@ def chunks_of(value: bytes) -> list[tuple[Chunk, HeldChunk]]:
         Source.parse(facts.source)
         if not 0 < len(facts.file_id) <= _FILE_ID_LENGTH_MAX or _FORK in facts.file_id:
             raise RejectedError("not a file's id", length=len(facts.file_id))
+        if not are_salts(facts.salts):
+            raise RejectedError("not the salts of spans", salts=len(facts.salts))
         if not -1 <= facts.restart_count < 1 << 31:
             raise RejectedError("impossible restart count", restart_count=facts.restart_count)
     for chunk in chunks:

@@ -48,13 +48,9 @@ def digest_of(salt: bytes, offset_start: int, content: Iterable[bytes]) -> tuple
 
 def salts_touching(salts: Salts, start: int, end: int) -> Salts:
     """Return the salts of the spans that ``[start, end)`` may touch: each ends where the next one begins."""
-    if end <= start:
-        return ()
-    ordered = sorted(salts)
-    ends = [begin for begin, _ in ordered[1:]] + [_OFFSET_MAX]
-    return tuple(
-        salt for salt, until in zip(ordered, ends, strict=True) if salt[0] < end and (until > start or until <= salt[0])
-    )
+    begins = sorted({begin for begin, _ in salts})
+    until = dict(zip(begins, [*begins[1:], _OFFSET_MAX], strict=True))
+    return tuple(sorted((begin, salt) for begin, salt in salts if start < end and begin < end and until[begin] > start))
 
 
 def are_salts(salts: Salts) -> bool:

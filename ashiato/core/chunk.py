@@ -41,7 +41,11 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     generation: int = 0
     """The inode's generation where the file system tells it."""
     salts: tuple[tuple[int, bytes], ...] = ()
-    """(span start, salt) of the spans that this frame touches; empty until spans are stated."""
+    """(span start, salt) of the spans that this frame touches; no part of what the file is."""
+
+    def without_salts(self) -> FileFacts:
+        """Return what tells one file from another."""
+        return msgspec.structs.replace(self, salts=()) if self.salts else self
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,15 +76,21 @@ class HeldChunk(msgspec.Struct, frozen=True, kw_only=True):
 def encode(chunks: Iterable[Chunk], *, level: int = 1) -> bytes:
     """Return the frame of ``chunks`` (all of one partition), in the given order.
 
+    Each comes out with the salts of all chunks of its file.
     Equal input gives equal bytes for one version of zstd; readers depend on the content only.
     """
     files: dict[FileFacts, int] = {}
+    salts: list[set[tuple[int, bytes]]] = []
     entries: list[_Entry] = []
     small: list[bytes] = []
     blocks: list[bytes] = [b""]
     compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
     for chunk in chunks:
-        index = files.setdefault(chunk.file, len(files))
+        # One file is one entry of the table, whichever of its spans a chunk lies in.
+        index = files.setdefault(chunk.file.without_salts(), len(files))
+        if index == len(salts):
+            salts.append(set())
+        salts[index].update(chunk.file.salts)
         block = _SHARED
         if len(chunk.payload) > limits.CHUNK_OWN_BLOCK_BYTES:
             block = len(blocks)
@@ -104,7 +110,8 @@ def encode(chunks: Iterable[Chunk], *, level: int = 1) -> bytes:
     shared = b"".join(small)
     if shared:
         blocks[_SHARED] = compressor.compress(shared)
-    header = msgspec.msgpack.encode(_Header(tuple(files), tuple(entries), tuple(len(b) for b in blocks)))
+    table = tuple(_with_salts(facts, told) for facts, told in zip(files, salts, strict=True))
+    header = msgspec.msgpack.encode(_Header(table, tuple(entries), tuple(len(b) for b in blocks)))
     return b"".join((_PREFIX.pack(MAGIC, FRAME_VERSION, CODEC_ZSTD, 0, len(header)), header, *blocks))
 
 
@@ -159,6 +166,10 @@ def decode(frame: bytes) -> list[Chunk]:
         else:
             chunks.append(held.open())
     return chunks
+
+
+def _with_salts(facts: FileFacts, salts: set[tuple[int, bytes]]) -> FileFacts:
+    return msgspec.structs.replace(facts, salts=tuple(sorted(salts))) if salts else facts
 
 
 def _header(frame: bytes) -> tuple[_Header, int]:

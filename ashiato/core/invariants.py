@@ -25,6 +25,8 @@ C3 = Invariant("C3", "a ledger line is durable before the bookmark passes what i
 C4 = Invariant("C4", "a failed frame stops its partition, and all that is unacknowledged is sent again in order")
 C5 = Invariant("C5", "a lost bookmark folder is a declared new incarnation of the collector")
 C7 = Invariant("C7", "a birth is durable before the file's first frame leaves")
+C8 = Invariant("C8", "room for ledger and bookmark is taken beforehand; when it is spent, files go on and births wait")
+C9 = Invariant("C9", "per file, what is stated and the open span behind it are exactly what is acknowledged")
 P1 = Invariant("P1", "a pack gives back its chunks byte for byte")
 I1 = Invariant("I1", "a pack is accepted only when its rows, read back, render every chunk byte for byte")
 I2 = Invariant("I2", "memory is bounded whatever the commit's size")
@@ -49,7 +51,7 @@ R4 = Invariant("R4", "no commit refers to a condemned object version")
 ALL = {
     invariant.number: invariant
     for invariant in (
-        *(C1, C2, C3, C4, C5, C7),
+        *(C1, C2, C3, C4, C5, C7, C8, C9),
         *(P1, I1, I2, I5),
         *(J1, J2, J3, J4, J5, J6, J7, J8),
         M1,

@@ -59,6 +59,18 @@ BEAT_INTERVAL_NS = 30_000_000_000
 NODE_SILENT_NS = 120_000_000_000
 """A node of which nothing has come for so long is called silent: four beats and their way to the archive."""
 
+SPAN_BYTES_MAX = 4 * MIB
+"""A span of a file is stated at this many bytes at the most, while the ledger can be written ..."""
+
+SPAN_CUT_BYTES = SPAN_BYTES_MAX - FRAME_RAW_BYTES_TARGET - CHUNK_BYTES_MAX
+"""... so it is cut when the next frame, and a chunk that overshoots it, might pass that."""
+
+SPAN_INTERVAL_NS = 30_000_000_000
+"""... or at this age (30 s): as much of a file is sent again after a crash."""
+
+STATE_RESERVE_BYTES = 4 * MIB
+"""Room taken beforehand for each of ledger and bookmark: 500 busy files state about 8 KB/s, a quiet node 0.1."""
+
 TAIL_SEGMENT_RAW_BYTES = 4 * MIB
 """Raw bytes in one tail segment, about: its rows stand in memory at once."""
 
