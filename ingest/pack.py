@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
+from ashiato.core.attest import salts_touching
 from ashiato.core.invariants import I1, check
 from ashiato.core.limits import ROW_GROUP_BYTES
 from ashiato.core.manifest import FileHeld, Manifest, RangeHeld, RowGroup
@@ -151,7 +152,7 @@ class PackBuilder:
                 held.ranges[-1][1] = chunk.offset_end
             elif chunk.payload:
                 held.ranges.append([chunk.offset_start, chunk.offset_end])
-            held.salts.update(chunk.file.salts)
+            held.salts.update(salts_touching(chunk.file.salts, chunk.offset_start, chunk.offset_end))
 
     def _note_rows(self, pieces: list[Piece], rows: pa.Table) -> None:
         number = len(self._groups)
