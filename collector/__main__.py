@@ -1,4 +1,4 @@
-"""``python -m collector [run|import] --config FILE``: follow the node's logs, or read saved ones once."""
+"""``python -m collector [run|import|doctor] --config FILE``: follow the node's logs, and what else there is to do."""
 
 from __future__ import annotations
 
@@ -23,13 +23,22 @@ from collector.service import Collector
 from collector.settings import CollectorSettings
 
 
+SECONDS_MAX = 3600.0
+COMMANDS = ("run", "import", "doctor")
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run and return the exit code: 0 asked to stop or all read, 1 failed or nothing read, 2 wrong usage."""
+    """Run and return the exit code.
+
+    0 asked to stop, all read, or all well; 1 failed, nothing read, or something is or would be lost; 2 wrong usage.
+    """
     told = _parser().parse_args(_with_command(sys.argv[1:] if arguments is None else arguments))
     try:
         settings = load(CollectorSettings, service="collector", file=told.config, environ=os.environ)
         if told.command == "import":
             return asyncio.run(_import(settings, told))
+        if told.command == "doctor":
+            return asyncio.run(_doctor(settings, told))
         return asyncio.run(_run(settings))
     except SettingsError as error:
         print(f"collector: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
@@ -41,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _with_command(words: list[str]) -> list[str]:
     """Put the default command first where none is given."""
-    return words if words[:1] and words[0] in ("run", "import", "-h", "--help") else ["run", *words]
+    return words if words[:1] and words[0] in (*COMMANDS, "-h", "--help") else ["run", *words]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,13 +58,23 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="follow the node's logs until SIGTERM or SIGINT (the default)")
     once = commands.add_parser("import", help="read saved logs once, and print one JSON line of what was read")
-    for command in (run, once):
+    doctor = commands.add_parser("doctor", help="say what can be read, which rights it takes, what would be lost now")
+    for command in (run, once, doctor):
         command.add_argument("--config", type=Path, help="TOML file with a [collector] table")
     once.add_argument("--cluster", default="", help="cluster that the records are given; '' takes the setting")
     once.add_argument("--node", default="", help="node, where a path does not name one (<node>/var/log/...)")
     once.add_argument("--json", action="store_true", help="print JSON (it always does)")
     once.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files and folders")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.add_argument("--seconds", type=_seconds, default=10.0, help="how long growth is watched (10)")
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= SECONDS_MAX:
+        raise ValueError(text)
+    return seconds
 
 
 def _open_many_files() -> None:
@@ -67,14 +86,16 @@ def _open_many_files() -> None:
 async def _run(settings: CollectorSettings) -> int:
     _open_many_files()
     telemetry = Telemetry("collector")
-    if settings.metrics_port:
-        telemetry.serve("127.0.0.1", settings.metrics_port)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     writer = await open_writer(settings.bus)
     try:
-        await Collector(settings, writer=writer, clock=SystemClock(), telemetry=telemetry).run(stop)
+        collector = Collector(settings, writer=writer, clock=SystemClock(), telemetry=telemetry)
+        if settings.metrics_port:
+            probes = {"/healthz": collector.ails, "/readyz": collector.waits_for}
+            telemetry.serve(settings.metrics_address, settings.metrics_port, probes=probes)
+        await collector.run(stop)
     finally:
         await writer.close()
     return 0
@@ -90,6 +111,15 @@ async def _import(settings: CollectorSettings, told: argparse.Namespace) -> int:
         await writer.close()
     sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     return 0 if report.files else 1
+
+
+async def _doctor(settings: CollectorSettings, told: argparse.Namespace) -> int:
+    from collector.doctor.command import examine  # noqa: PLC0415 - the service does without it
+    from collector.doctor.report import State, to_json, to_text  # noqa: PLC0415
+
+    report = await examine(settings, seconds=told.seconds)
+    sys.stdout.write(to_json(report).decode() + "\n" if told.json else to_text(report))
+    return 1 if report.state is State.LOSS else 0
 
 
 if __name__ == "__main__":

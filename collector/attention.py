@@ -60,7 +60,7 @@ def _differs(file: Followed, seen: int) -> bool:
     if file.content is None or file.failed or file.changed_content:
         return True
     try:
-        return file.content.look().size != seen
+        return file.content.size() != seen
     except OSError:
         return True
 

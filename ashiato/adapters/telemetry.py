@@ -5,13 +5,24 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from typing import TextIO
+from collections.abc import Callable, Iterable, Mapping
+from threading import Thread
+from typing import TYPE_CHECKING, TextIO
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
+from ashiato import __version__
 from ashiato.core.events import Event, InvariantRefused, Level, LogLinesUnwritten, Metric
 from ashiato.core.invariants import InvariantError
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+Probe = Callable[[], str]
+"""Says what is wrong; '' where all is well."""
 
 
 class Telemetry:
@@ -25,6 +36,8 @@ class Telemetry:
         self._spoken = tuple(Level)[tuple(Level).index(level) :]
         self.registry = CollectorRegistry()
         self._unwritten = 0
+        info = Gauge("ashiato_build_info", "What runs here", ("service", "version"), registry=self.registry)
+        info.labels(service, __version__).set(1)
         self._instruments: dict[str, Counter | Gauge] = {}
         self._log = structlog.wrap_logger(
             structlog.PrintLogger(stream or sys.stderr),
@@ -68,9 +81,21 @@ class Telemetry:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def serve(self, address: str, port: int) -> None:
-        """Serve ``/metrics`` from a thread of its own."""
-        start_http_server(port, addr=address, registry=self.registry)
+    def serve(self, address: str, port: int, *, probes: Mapping[str, Probe] | None = None) -> None:
+        """Serve ``/metrics``, and the probes by their paths, from a thread of its own."""
+        metrics, known = make_wsgi_app(self.registry), dict(probes or {})
+
+        def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            probe = known.get(environ.get("PATH_INFO", ""))
+            if probe is None:
+                page: Iterable[bytes] = metrics(environ, start_response)
+                return page
+            why_not = probe()
+            start_response("503 Service Unavailable" if why_not else "200 OK", [("Content-Type", "text/plain")])
+            return [f"{why_not or 'ok'}\n".encode()]
+
+        server = make_server(address, port, answer, ThreadingWSGIServer, handler_class=_Quiet)
+        Thread(target=server.serve_forever, daemon=True, name="metrics").start()
 
     def _move(self, metric: Metric, facts: dict[str, object]) -> None:
         instrument = self._instruments.get(metric.name)
@@ -86,6 +111,13 @@ class Telemetry:
             target.inc(amount)
         else:
             target.set(amount)
+
+
+class _Quiet(WSGIRequestHandler):
+    """Does not write a line for each question."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+        """Say nothing."""
 
 
 def _snake(name: str) -> str:
