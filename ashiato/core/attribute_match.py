@@ -42,7 +42,7 @@ def test(node: Term | Phrase | Wildcard | Regex | Range | Exists) -> StringTest:
         case Exists():
             return _matcher(needles, lambda bodies: _marks(has_attribute(body, path) for body in bodies))
         case Term(value=value) | Phrase(value=value):
-            if _only_string(value):
+            if only_string(value):
                 needles.append(_needle(value))
             return _matcher(needles, lambda bodies: _marks(_has_text(body, path, value) for body in bodies))
         case Wildcard(pattern=pattern):
@@ -58,8 +58,9 @@ def test(node: Term | Phrase | Wildcard | Regex | Range | Exists) -> StringTest:
 
 def _matcher(needles: Sequence[str], exact: Callable[[Sequence[str]], Mask]) -> StringTest:
     def evaluate(bodies: Values) -> Mask:
-        found = is_true(lambda values: pc.match_substring(values, "{"))(bodies)
-        escapes = is_true(lambda values: pc.match_substring(values, "\\u"))(bodies)
+        found = _holds(bodies, "{") | _holds(bodies, "=")
+        # An auditd record may hold its values in hex, and its serial under no name.
+        escapes = _holds(bodies, "\\u") | _holds(bodies, "msg=audit(")
         for needle in filter(None, needles):
             found &= escapes | _holds(bodies, needle)
         at = np.flatnonzero(found)
@@ -82,7 +83,7 @@ def _needle(text: str) -> str:
     return max(_SAFE.findall(text), key=len, default="")
 
 
-def _only_string(value: str) -> bool:
+def only_string(value: str) -> bool:
     """Tell whether no number is written as ``value``: the text of a number differs from what stands in the body."""
     if value.startswith(("0x", "-0x")):
         return False

@@ -1,0 +1,86 @@
+"""The hashes of a table's rows: every token that a predicate can ask a string column or an attribute for (Q3).
+
+Of the body that is each of its words; of every other string column the words of its values. A JSON body is asked for
+its values as they are *decoded*: where it holds escapes, the words behind them are taken as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from ashiato.core.attributes import leaves
+from ashiato.core.record import COLUMNS
+from ashiato.core.table import offsets_of
+from ashiato.core.token_hashes import Hashes, gathered, hashes_in
+from ashiato.core.words import words_of, words_of_texts
+
+pc: Final[Any] = pyarrow.compute
+
+TEXT_COLUMNS: Final = tuple(column.name for column in COLUMNS if column.type == "string")
+
+_BACKSLASH: Final = ord("\\")
+_OBJECT_STARTS: Final = frozenset(b"{ \t\r\n")
+_ESCAPE: Final = re.compile(
+    r"\\(?:[^u]|u00(?:[012][0-9A-Fa-f]|3[A-Fa-f]|40|5[B-Eb-e]|60|7[B-Fb-f]))", re.DOTALL
+)  # fmt: skip
+"""An escape in a JSON string of what is in no word: a space stands as well for it."""
+
+
+def hashes_of_rows(rows: pa.Table) -> Hashes:
+    """Return the hashes of all that a filter over ``rows`` can be asked for, sorted, each once."""
+    return gathered(_parts(rows))
+
+
+def _parts(rows: pa.Table) -> Iterator[Hashes]:
+    for name in TEXT_COLUMNS:
+        column = rows[name]
+        values = column if name == "body" else _values(column)
+        for words in words_of(values):
+            yield from hashes_in(words)
+    for words in words_of_texts(list(_behind_escapes(rows["body"]))):
+        yield from hashes_in(words)
+
+
+def _values(column: pa.ChunkedArray[Any]) -> Any:
+    """Return the values that a column holds, each about once."""
+    if column.null_count == len(column):
+        return column.slice(0, 0)
+    if pa.types.is_dictionary(column.type):
+        return pc.unique(column)
+    first = column[0]
+    if first.is_valid and pc.all(pc.equal(column, first), skip_nulls=False).as_py():
+        return column.slice(0, 1)
+    return pc.unique(column)
+
+
+def _behind_escapes(bodies: pa.ChunkedArray[Any]) -> Iterator[str]:
+    """Yield texts whose words are those of the decoded keys and values of bodies with escapes."""
+    for chunk in bodies.cast(pa.string()).chunks:
+        array: Any = chunk
+        if not len(array) or array.buffers()[2] is None:
+            continue
+        offsets = offsets_of(array)
+        content = np.frombuffer(array.buffers()[2], np.uint8)[: offsets[-1]]
+        at = np.flatnonzero(content[offsets[0] :] == _BACKSLASH) + offsets[0]
+        if not len(at):
+            continue
+        rows = np.searchsorted(offsets, at, side="right") - 1
+        for row in rows[np.diff(rows, prepend=-1) != 0].tolist():
+            if int(content[offsets[row]]) in _OBJECT_STARTS:
+                yield from _decoded(array[row].as_py())
+
+
+def _decoded(body: str) -> Iterator[str]:
+    text = _ESCAPE.sub(" ", body)
+    yield text
+    if "\\u" in text:
+        for path, value in leaves(body):
+            yield path
+            if isinstance(value, str):
+                yield value
