@@ -35,7 +35,7 @@ class Disk:
     full: bool = False
     dead: bool = False
     denied: dict[str, int] = field(default_factory=dict)
-    """Paths that do not open, and with which error."""
+    """Paths that do not open for reading, and with which error."""
     calls: int = 0
     """How many calls there were."""
     _left: int = 0
@@ -85,7 +85,8 @@ class Disk:
         return call
 
     def _open(self, path: Any, *arguments: Any, **more: Any) -> int:
-        if isinstance(path, str | os.PathLike) and (error := self.denied.get(os.fspath(path))):
+        reads = not (arguments[0] if arguments else more.get("flags", 0)) & os.O_ACCMODE
+        if reads and isinstance(path, str | os.PathLike) and (error := self.denied.get(str(path))):
             raise OSError(error, os.strerror(error), os.fspath(path))
         descriptor: int = self._real["open"](path, *arguments, **more)
         return descriptor
