@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ashiato.core.chunk import Chunk
 from ashiato.core.manifest import Manifest
+
+Refused = Counter[tuple[str, str]]
+"""How many lines were quarantined, by the kind of their source and the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,3 +65,5 @@ class BuiltPack:
     file: Path
     manifest: Manifest
     quarantined_rows: int
+    refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """The same by kind and reason."""

@@ -6,7 +6,7 @@ Row groups are built per source and written as they fill, so memory does not fol
 from __future__ import annotations
 
 import hashlib
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from ashiato.core.limits import ROW_GROUP_BYTES
 from ashiato.core.manifest import FileHeld, Manifest, RangeHeld, RowGroup
 from ashiato.core.render import render_rows
 from ashiato.core.table import SCHEMA, conform, offsets_of, order_times
-from ingest.contracts import BuiltPack, LineState, Piece
+from ingest.contracts import BuiltPack, LineState, Piece, Refused
 from ingest.rows import build_rows
 
 pc: Final[Any] = pyarrow.compute
@@ -73,7 +73,7 @@ class PackBuilder:
         self._groups: list[RowGroup] = []
         self._written: list[list[_Range]] = []
         self._observed: list[tuple[int, int]] = []
-        self._quarantined = 0
+        self._refused: Refused = Counter()
 
     def add(self, pieces: Iterable[Piece]) -> None:
         """Take pieces, best ordered by source; full row groups are written at once."""
@@ -127,15 +127,15 @@ class PackBuilder:
             ),
             row_groups=tuple(self._groups),
         )
-        return BuiltPack(file=self._path, manifest=told, quarantined_rows=self._quarantined)
+        return BuiltPack(file=self._path, manifest=told, quarantined_rows=self._refused.total(), refused=self._refused)
 
     def _write(self) -> None:
         pieces, self._pending, self._pending_bytes = self._pending, [], 0
         if not pieces:
             return
-        rows, states, quarantined = build_rows(pieces, self._states)
+        rows, states, refused = build_rows(pieces, self._states)
         self.states.update(states)
-        self._quarantined += quarantined
+        self._refused.update(refused)
         self._note_ranges(pieces)
         if rows.num_rows == 0:
             return

@@ -8,6 +8,7 @@ rendered and held against the bytes; where they differ, the bytes stay in ``raw`
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -18,35 +19,40 @@ import pyarrow.compute
 from ashiato.core.record import COLUMNS
 from ashiato.core.render import CRI_PARSER, render_rows
 from ashiato.core.table import SCHEMA, binary_array, empty
-from ingest.columns import NONE, PARTS, STREAMS, Codes, Columns, parse_lines
-from ingest.contracts import LineState, OpenPart, Piece
+from ingest.columns import NONE, PARTS, STREAMS, Codes, Columns, parse_lines, read_bodies
+from ingest.contracts import LineState, OpenPart, Piece, Refused
 from ingest.joins import join, with_part
-from ingest.lines import Lines, Run, groups_of, lines_of, runs_of
-from ingest.parse import cri, docker_json, text
+from ingest.lines import Ints, Lines, Run, groups_of, lines_of, runs_of
+from ingest.parse import bodies, cri, docker_json
+from ingest.parse.fields import TEXT_PARSER
 
 pc: Final[Any] = pyarrow.compute
 
 
-def build_rows(pieces: Sequence[Piece], states: Mapping[str, LineState]) -> tuple[pa.Table, dict[str, LineState], int]:
-    """Return the rows of ``pieces``, how the lines of each file stand behind them, and how many were quarantined.
+def build_rows(
+    pieces: Sequence[Piece], states: Mapping[str, LineState]
+) -> tuple[pa.Table, dict[str, LineState], Refused]:
+    """Return the rows of ``pieces``, how the lines of each file stand behind them, and what was quarantined and why.
 
     ``pieces`` are, per file, contiguous and in order; those flagged EARLY stand alone and change no state.
     """
     tables: list[pa.Table] = []
     after: dict[str, LineState] = {}
-    quarantined = 0
+    refused: Refused = Counter()
     for group in groups_of(runs_of(pieces, states)):
         for run in group:
             if not run.early:
                 run.state = after.get(run.facts.file_id, run.state)
         lines = lines_of(group)
-        columns = parse_lines(group[0].source.kind, lines)
+        kind = group[0].source.kind
+        columns = parse_lines(kind, lines)
         for run, state in zip(group, join(group, lines, columns), strict=True):
             if not run.early:
                 after[run.facts.file_id] = state
+        read_bodies(kind, lines, columns)
         tables.append(_table(group, lines, columns))
-        quarantined += columns.quarantined
-    return (pa.concat_tables(tables) if tables else empty()), after, quarantined
+        refused.update({(str(kind), reason): count for reason, count in columns.refused.items()})
+    return (pa.concat_tables(tables) if tables else empty()), after, refused
 
 
 def reopen(file_id: str, rows: pa.Table) -> LineState:
@@ -86,7 +92,8 @@ def _table(runs: Sequence[Run], lines: Lines, columns: Columns) -> pa.Table:
         "log_iostream": _named(columns.stream, STREAMS),
         "part": _named(columns.part, PARTS),
         "parser": _named(columns.parser, columns.parser_names),
-        "severity_number": _sparse(columns.severity, len(lines), pa.int32()),
+        "severity_number": pa.array(columns.severity, mask=columns.severity == 0),
+        **_of_access_lines(lines, columns),
         "body": body,
         "flags": pa.array(_flags(lines, columns)),
         "raw": pa.nulls(len(lines), pa.binary()),
@@ -104,6 +111,23 @@ def _table(runs: Sequence[Run], lines: Lines, columns: Columns) -> pa.Table:
         closing = [_closing_row(runs[index], part) for index, part in columns.closers]
         table = pa.concat_tables([table, pa.Table.from_pylist(closing, schema=SCHEMA)])
     return _exact(table, lines, damaged)
+
+
+def _of_access_lines(lines: Lines, columns: Columns) -> dict[str, Any]:
+    """Return the columns that access lines fill, and nothing where there are none: others may have said them."""
+    if not columns.access.any():
+        return {}
+    count = len(lines)
+    addressed = columns.address_end > columns.body_start
+    name: Any = pa.array(np.zeros(count, np.int32), mask=~columns.access)
+    ends = np.where(addressed, columns.address_end, columns.body_start)
+    address = pc.if_else(pa.array(addressed), _between(columns.body_start, ends, lines), None).cast(pa.string())
+    said = columns.said.pop("source_address", {})
+    return {
+        "event_name": pa.array([bodies.ACCESS_EVENT]).take(name),
+        "http_status_code": pa.array(columns.status, mask=~columns.access),
+        "source_address": pc.coalesce(_sparse(said, count, pa.string()), address) if said else address,
+    }
 
 
 def _facts_of_run(run: Run) -> dict[str, Any]:
@@ -130,6 +154,8 @@ def _facts_of_runs(runs: Sequence[Run], run: Any) -> dict[str, Any]:
 def _closing_row(run: Run, part: OpenPart) -> dict[str, Any]:
     """Return the empty row that closes a join which its file's end, or early rows, left open."""
     last = run.pieces[-1].chunk
+    body = b"".join(part.bodies)
+    severity, trace_id = bodies.severity_and_trace(body)
     return {
         **_facts_of_run(run),
         "offset_start": last.offset_end,
@@ -138,8 +164,10 @@ def _closing_row(run: Run, part: OpenPart) -> dict[str, Any]:
         "observed_time_unix_nano": last.observed_time_unix_nano,
         "log_iostream": part.iostream,
         "part": "F",
-        "parser": text.PARSER,
-        "body": b"".join(part.bodies).decode("utf-8", "replace"),
+        "parser": TEXT_PARSER,
+        "severity_number": severity,
+        "trace_id": trace_id,
+        "body": body.decode("utf-8", "replace"),
         "flags": run.pieces[-1].row_flags,
     }
 
@@ -168,12 +196,7 @@ def _sparse(values: Mapping[int, Any], count: int, kind: Any) -> Any:
 def _bodies(lines: Lines, columns: Columns) -> tuple[Any, set[int]]:
     """Return the body column, and the rows whose own bytes are not UTF-8 (their body has U+FFFD in place)."""
     count = len(lines)
-    borders = np.empty((count, 2), np.int32)
-    borders[:, 0], borders[:, 1] = columns.body_start, columns.body_end
-    # Every second of these spans is a body; between them lie headers and newlines.
-    offsets = np.concatenate((borders.ravel(), np.array([borders[-1, 1]] if count else [0], np.int32)))
-    spans = binary_array(offsets, lines.buffer)
-    body: Any = spans.take(np.arange(0, 2 * count, 2))
+    body = _between(columns.body_start, columns.body_end, lines)
     replaced = dict(columns.body)
     damaged: set[int] = set()
     for row in _rows_with_high_octets(lines, columns):
@@ -187,6 +210,15 @@ def _bodies(lines: Lines, columns: Columns) -> tuple[Any, set[int]]:
         values = pa.array([replaced[row] for row in sorted(replaced)], pa.binary())
         body = pc.replace_with_mask(body, pa.array(mask), values)
     return body.cast(pa.string()), damaged
+
+
+def _between(starts: Ints, ends: Ints, lines: Lines) -> Any:
+    """Return the bytes ``[starts[i], ends[i])`` of each line."""
+    borders = np.empty((len(starts), 2), np.int32)
+    borders[:, 0], borders[:, 1] = starts, ends
+    # Every second of these spans is wanted; the others lie between them.
+    offsets = np.concatenate((borders.ravel(), np.array([borders[-1, 1]] if len(starts) else [0], np.int32)))
+    return binary_array(offsets, lines.buffer).take(np.arange(0, 2 * len(starts), 2))
 
 
 def _rows_with_high_octets(lines: Lines, columns: Columns) -> list[int]:

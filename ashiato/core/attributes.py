@@ -1,8 +1,10 @@
-"""Derived attributes: the leaves of a JSON body by dotted path, read when they are asked for.
+"""Derived attributes: what a body says by name, read when it is asked for.
 
 A body that is a JSON object has one attribute for each of its leaves. The path is the keys joined with dots; a key
 may hold dots itself, and an array adds nothing to the path: each of its elements is a value of the same attribute.
-A null is no value.
+A null is no value. The leaves of audit events inside an envelope (``core.envelopes``) are attributes of the line
+beside the envelope's own, so that one rule means all clouds. A body that is text has the pairs ``key=value`` in it
+(logfmt, klog); an auditd record its fields, decoded (``core.auditd_text``).
 """
 
 from __future__ import annotations
@@ -10,10 +12,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 import msgspec
 
+from ashiato.core import auditd_text
+from ashiato.core.envelopes import events_in
 from ashiato.core.errors import RejectedError
 
 Scalar = str | int | float | bool
@@ -22,6 +27,9 @@ Scalar = str | int | float | bool
 _WHITESPACE: Final = " \t\r\n"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _DECODER: Final = msgspec.json.Decoder()
+PAIRS_MAX: Final = 1024
+"""Pairs of one line of text that are looked at."""
+_PAIR: Final = re.compile(r'(?:^|(?<=[\s,\[(]))([A-Za-z_@][\w.@/-]{0,127})=("(?:[^"\\]|\\.)*"|[^\s",]*)')
 
 
 def path_of(field: str) -> str:
@@ -31,7 +39,7 @@ def path_of(field: str) -> str:
 
 def leaves(body: str) -> Iterator[tuple[str, Scalar]]:
     """Yield (path, value) of every leaf of ``body`` in the order of the text; of what is no JSON object, nothing."""
-    stack: list[tuple[str, object]] = list(reversed(_object(body).items()))
+    stack: list[tuple[str, object]] = [item for root in reversed(_roots(body)) for item in reversed(root.items())]
     while stack:
         path, value = stack.pop()
         if isinstance(value, dict):
@@ -49,7 +57,7 @@ def attribute_of(body: str, path: str) -> list[Scalar]:
     ['a', 'b']
     """
     found: list[Scalar] = []
-    stack: list[tuple[str | None, object]] = [(path, _object(body))]
+    stack: list[tuple[str | None, object]] = [(path, _roots(body))]
     while stack:
         rest, value = stack.pop()
         if isinstance(value, list):
@@ -64,7 +72,7 @@ def attribute_of(body: str, path: str) -> list[Scalar]:
 
 def has_attribute(body: str, path: str) -> bool:
     """Tell whether the body has a value at ``path``, or below it."""
-    stack: list[tuple[str | None, object]] = [(path, _object(body))]
+    stack: list[tuple[str | None, object]] = [(path, _roots(body))]
     while stack:
         rest, value = stack.pop()
         if isinstance(value, list):
@@ -100,9 +108,35 @@ def _below(rest: str, value: dict[str, object], *, beneath: bool = False) -> Ite
             yield rest[len(key) + 1 :], child
 
 
+def _roots(body: str) -> list[dict[str, object]]:
+    """Return the objects whose keys are attributes of ``body``."""
+    if body.lstrip(_WHITESPACE).startswith("{"):
+        outer = _object(body)
+        return [outer, *events_in(outer)]
+    if "=" not in body:
+        return []
+    said: dict[str, object] = {}
+    for name, value in auditd_text.pairs(body) if auditd_text.is_record(body) else _pairs(body):
+        known = said.setdefault(name, [])
+        assert isinstance(known, list)
+        known.append(value)
+    return [said]
+
+
+def _pairs(body: str) -> Iterator[tuple[str, str]]:
+    for match in islice(_PAIR.finditer(body), PAIRS_MAX):
+        name, value = match.groups()
+        yield name, _unquoted(value) if value[:1] == '"' else value
+
+
+def _unquoted(value: str) -> str:
+    try:
+        return str(_DECODER.decode(value)) if "\\" in value else value[1:-1]
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return value[1:-1]
+
+
 def _object(body: str) -> dict[str, object]:
-    if not body.lstrip(_WHITESPACE).startswith("{"):
-        return {}
     try:
         decoded = _DECODER.decode(body)
     except RecursionError:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from ashiato.core.envelopes import is_audit
 from ashiato.core.errors import RejectedError
 from ashiato.core.ids import Kind, Source
 
@@ -137,7 +138,7 @@ def kind_of_content(head: bytes) -> Kind | None:
 
 
 def _kind_of_object(event: dict[str, object]) -> Kind | None:
-    if "auditID" in event and "stage" in event:
+    if is_audit(event):
         return Kind.AUDIT
     if "rule" in event and "priority" in event and "output" in event:
         return Kind.FALCO

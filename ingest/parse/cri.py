@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import calendar
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -56,10 +57,9 @@ class Headers:
 
 def parse(buffer: bytes, starts: Int64s, ends: Int64s) -> Headers:
     """Parse the headers of the lines ``[starts[i], ends[i])`` of ``buffer``, which must end with :data:`PAD`."""
-    octets = np.frombuffer(buffer, np.uint8)
-    head = octets[starts[:, None] + np.arange(_HEADER)]
+    head = windows(buffer, starts, _HEADER)
     digits = head[:, _DIGITS].astype(np.int64) - 48
-    good = ((digits >= 0) & (digits <= 9)).all(axis=1)
+    good: Bools = np.asarray(((digits >= 0) & (digits <= 9)).all(axis=1))
     for at, sign in _SIGNS:
         good &= head[:, at] == ord(sign)
     fraction, fraction_digits, good = _fraction(head, good)
@@ -67,7 +67,7 @@ def parse(buffer: bytes, starts: Int64s, ends: Int64s) -> Headers:
     zones, zone_names, zone_length, zone_seconds, good = _zone(head, zone_at, good)
     seconds, good = _seconds(digits, good)
     behind = starts + zone_at + zone_length
-    stream = octets[behind[:, None] + np.arange(10)]
+    stream = windows(buffer, behind, 10)
     out = (stream[:, :8] == np.frombuffer(b" stdout ", np.uint8)).all(axis=1)
     err = (stream[:, :8] == np.frombuffer(b" stderr ", np.uint8)).all(axis=1)
     partial = stream[:, 8] == ord("P")
@@ -92,6 +92,13 @@ def parse(buffer: bytes, starts: Int64s, ends: Int64s) -> Headers:
     if not good.all():
         _loose(buffer, starts, ends, headers, np.flatnonzero(~good))
     return headers
+
+
+def windows(buffer: bytes, starts: Int64s, width: int) -> npt.NDArray[np.uint8]:
+    """Return the ``width`` bytes from each start on, one row each. They must end in the buffer, its pad included."""
+    # Gathered as values of `width` bytes, which is ten times faster than by an index for each byte.
+    window = np.ndarray((len(buffer) - width + 1,), f"V{width}", buffer, strides=(1,))
+    return window[starts].view(np.uint8).reshape(len(starts), width)
 
 
 def _fraction(head: npt.NDArray[np.uint8], good: Bools) -> tuple[Int64s, Int64s, Bools]:
@@ -172,19 +179,21 @@ def _loose(buffer: bytes, starts: Int64s, ends: Int64s, headers: Headers, doubtf
         headers.stderr[row] = match[9] == b"stderr"
         headers.partial[row] = match[10] == b"P"
         headers.content_start[row] = match.end()
-        time = written_time(match)
+        time = written_time(match.group(1, 2, 3, 4, 5, 6), match[7] or b"", match[8])
         if time is not None:
             headers.has_time[row] = True
             headers.time_unix_nano[row] = time
 
 
-def written_time(match: re.Match[bytes]) -> int | None:
-    """Return ns since 1970 of a loosely matched time, None where the date does not exist or does not fit int64."""
-    minute, second = _minute(*match.group(1, 2, 3, 4, 5, 8)), int(match[6])
+def written_time(date: Sequence[bytes], fraction: bytes, zone: bytes) -> int | None:
+    """Return ns since 1970 of year, month, day, hour, minute, second, fraction and zone as they were written.
+
+    None where the date does not exist or does not fit int64.
+    """
+    minute, second = _minute(*date[:5], zone), int(date[5])
     if minute is None or second > 60:
         return None
-    fraction = int((match[7] or b"").ljust(9, b"0")[:9])
-    time = (minute + second) * 1_000_000_000 + fraction
+    time = (minute + second) * 1_000_000_000 + int(fraction.ljust(9, b"0")[:9])
     return time if -(2**63) <= time < 2**63 else None
 
 

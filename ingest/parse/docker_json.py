@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from ashiato.core.render import DOCKER_PARSER
+from ingest.parse import lenient
 from ingest.parse.fields import Fields
 from ingest.parse.times import rfc3339
 
@@ -30,7 +31,10 @@ def parse(line: bytes) -> Fields | None:
     try:
         said = _DECODER.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        found = lenient.convert(line, _Line)
+        if found is None:
+            return None
+        said = found
     time = rfc3339(said.time)
     whole = said.log.endswith("\n")
     return Fields(

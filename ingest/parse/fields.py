@@ -6,15 +6,8 @@ from typing import Final
 
 import msgspec
 
-SEVERITY: Final = {
-    "trace": 1, "debug": 5, "dbg": 5, "verbose": 5, "info": 9, "information": 9, "informational": 9, "notice": 10,
-    "warn": 13, "warning": 13, "error": 17, "err": 17, "alert": 19, "critical": 21, "crit": 21, "fatal": 21,
-    "panic": 21, "emergency": 24,
-}  # fmt: skip
-"""Severity words to OpenTelemetry severity numbers (logs data model, severity fields)."""
-
-#: pino and bunyan write numbers.
-_NUMBERED: Final = {10: 1, 20: 5, 30: 9, 40: 13, 50: 17, 60: 21}
+TEXT_PARSER: Final = "text/2"
+"""Of lines that are text: plain files, quarantined lines, pieces of long lines."""
 
 
 class Fields(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -45,15 +38,6 @@ class Fields(msgspec.Struct, kw_only=True, omit_defaults=True):
     part: str | None = None
     body: str | None = None
     """Where it is not the line's own text."""
-
-
-def severity_of(level: object) -> int | None:
-    """Return the OpenTelemetry number of a level as applications write it; None for anything else."""
-    if isinstance(level, str):
-        return SEVERITY.get(level.lower())
-    if isinstance(level, int) and not isinstance(level, bool):
-        return _NUMBERED.get(level)
-    return None
 
 
 def text_or_none(value: object) -> str | None:

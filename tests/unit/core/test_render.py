@@ -109,7 +109,7 @@ def test_canonical_lines_need_no_raw_bytes() -> None:
 )
 def test_odd_headers_keep_their_bytes_and_are_not_refused(line: str) -> None:
     rows, _, quarantined = build_rows(admitted(chunks(_log(line))), {})
-    assert quarantined == 0
+    assert not quarantined
     assert rows["raw"].to_pylist() == [_log(line)]
     assert rows["log_iostream"].to_pylist() == ["stdout"]
     assert rows["part"].to_pylist() == ["F"]

@@ -125,18 +125,19 @@ def test_an_unterminated_end_is_flagged() -> None:
 
 def test_lines_that_the_parser_of_their_kind_refuses_are_quarantined() -> None:
     pieces = admitted(chunks(b"garbage\n" + cri("ok")))
-    rows, _, quarantined = build_rows(pieces, {})
-    assert quarantined == 1
+    rows, _, refused = build_rows(pieces, {})
+    assert refused == {("container", "no_header"): 1}
     assert rows["flags"].to_pylist() == [RowFlags.QUARANTINED, 0]
     assert rows["body"].to_pylist() == ["garbage", "ok"]
-    assert rows["parser"].to_pylist()[0] == "text/1"
+    assert rows["parser"].to_pylist()[0] == "text/2"
 
 
 @pytest.mark.parametrize("kind", [Kind.AUDIT, Kind.FALCO, Kind.AUDITD, Kind.WATCH, Kind.LEDGER])
 def test_every_kind_quarantines_what_is_none_of_it(kind: Kind) -> None:
     source = Source(kind=kind, cluster="c1", node="node-1", path="x")
-    _, _, quarantined = build_rows(admitted(chunks(b"nonsense\n{}\n\n", source=source)), {})
-    assert quarantined == 3
+    _, _, refused = build_rows(admitted(chunks(b"nonsense\n{}\n\n", source=source)), {})
+    assert refused.total() == 3
+    assert refused[str(kind), "empty"] == 1
 
 
 def test_invalid_utf8_is_mended_in_the_body_and_kept_in_raw() -> None:
