@@ -49,7 +49,7 @@ def digest_of(salt: bytes, offset_start: int, content: Iterable[bytes]) -> tuple
 def salts_touching(salts: Salts, start: int, end: int) -> Salts:
     """Return the salts of the spans that ``[start, end)`` may touch: each ends where the next one begins."""
     begins = sorted({begin for begin, _ in salts})
-    until = dict(zip(begins, [*begins[1:], _OFFSET_MAX], strict=True))
+    until = dict(zip(begins, [*begins, _OFFSET_MAX][1:], strict=True))
     return tuple(sorted((begin, salt) for begin, salt in salts if start < end and begin < end and until[begin] > start))
 
 
