@@ -22,7 +22,6 @@ from collector.saved import NODE_DEFAULT
 from collector.service import Collector
 from collector.settings import CollectorSettings
 
-
 SECONDS_MAX = 3600.0
 COMMANDS = ("run", "import", "doctor")
 

@@ -163,6 +163,11 @@ class Contents:
                     _apply(file, entry)
 
 
+def remembered(path: Path) -> Contents:
+    """Return what a bookmark says that another process may be writing: nothing of it is changed. Raises OSError."""
+    return _read(path)[0]
+
+
 class Bookmark:
     """The open file."""
 

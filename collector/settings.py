@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from ashiato.adapters.bus import BusSettings
-from ashiato.core.limits import BEAT_INTERVAL_NS, CHUNK_AGE_NS_MAX, UNTERMINATED_IDLE_NS
+from ashiato.core.limits import BEAT_INTERVAL_NS, CHUNK_AGE_NS_MAX, SPAN_INTERVAL_NS, STATE_RESERVE_BYTES, UNTERMINATED_IDLE_NS
 from collector.schedule import Rate
 
 DEFAULT_ROOTS = (
@@ -26,6 +26,12 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The bus, as what may write its topics."""
     state_dir: str
     """Bookmark and ledger; must outlive the process, and belongs to one node."""
+    node_key_file: str = ""
+    """Ed25519 key (PEM) that signs the ledger's beats; '' keeps one in ``state_dir``. Made where there is none."""
+    span_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = SPAN_INTERVAL_NS / 1e9
+    """How often the digests of what was acknowledged are stated: as much is sent again after a crash."""
+    reserve_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)] = STATE_RESERVE_BYTES
+    """Room taken beforehand on the disk for each of ledger and bookmark; 0 takes none."""
     cluster: str = "default"
     """Name of the cluster that records carry."""
     node: str = ""
@@ -57,6 +63,12 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A rotated file that is drained closes after standing still this long."""
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 5.0
     """Grace at shutdown for what is on disk and not acknowledged."""
+    container_log_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = 10 * 1024 * 1024
+    """The kubelet's ``containerLogMaxSize``; headroom is told by it. Smaller rotated files outrank it."""
+    container_log_files_max: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 5
+    """The kubelet's ``containerLogMaxFiles``. More rotated files on the disk outrank it."""
+    container_log_check_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 10.0
+    """The kubelet's ``containerLogMonitorInterval``: how often it looks whether a log is to be rotated."""
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     """Port of /metrics, /healthz and /readyz; 0 serves none."""
     metrics_address: str = "127.0.0.1"
