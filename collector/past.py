@@ -28,6 +28,7 @@ class Past:
         self.packed: dict[str, Identity] = {}
         """Closed files of which a compression lies on the disk: one file has one."""
         self._waiting_by_inode: dict[int, list[str]] = defaultdict(list)
+        self._inodes: dict[str, int] = {}
         for file_id, file in contents.files.items():
             if file.done:
                 self.done[file.identity] = file_id
@@ -36,8 +37,9 @@ class Past:
 
     def wait(self, file_id: str) -> None:
         """Take in that a file is open and not followed."""
-        self.waiting[file_id] = self._contents.files[file_id]
-        self._waiting_by_inode[self.waiting[file_id].identity[1]].append(file_id)
+        self.waiting[file_id] = file = self._contents.files[file_id]
+        self._inodes[file_id] = inode = file.identity[1]
+        self._waiting_by_inode[inode].append(file_id)
 
     def is_settled(self, candidate: Candidate) -> bool:
         """Whether a file needs nothing, because it is what it was when it needed nothing."""
@@ -99,11 +101,11 @@ class Past:
 
     def follow(self, file_id: str, identity: Identity) -> None:
         """Take in that a file is followed (again)."""
-        if (file := self.waiting.pop(file_id, None)) is not None:
-            at = self._waiting_by_inode[file.identity[1]]
-            at.remove(file_id)
-            if not at:
-                del self._waiting_by_inode[file.identity[1]]
+        if self.waiting.pop(file_id, None) is not None:
+            inode = self._inodes.pop(file_id)
+            self._waiting_by_inode[inode].remove(file_id)
+            if not self._waiting_by_inode[inode]:
+                del self._waiting_by_inode[inode]
         self.done.pop(identity, None)
         self.packed.pop(file_id, None)
 

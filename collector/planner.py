@@ -29,7 +29,7 @@ from collector.events import FileBorn
 from collector.followed import Cursor, Followed
 from collector.past import Past, settled
 from collector.plan import Identity, Plan, Recovered, Settled, facts_of
-from collector.recall import is_beginning_of, is_same, open_plain, resume_copy, resume_inode
+from collector.recall import begins_alike, is_beginning_of, is_same, open_plain, resume_copy, resume_inode
 
 GZIPPED_OPEN_MAX: Final = 16
 """Gzipped rotations read at once: each holds a decompressor and a window."""
@@ -106,6 +106,12 @@ class Planner:
             elif self._past.is_settled(candidate):
                 continue
             elif candidate.found.compressed:
+                # A compression may have the inode of the plain file that made way for it.
+                plan.overwritten |= {
+                    file.known.file_id
+                    for file in self._past.of_inode(candidate.identity)
+                    if not file.path.endswith(".gz") and file.identity == candidate.identity
+                }
                 # While the plain file is there, its compression may not be finished.
                 if candidate.path.removesuffix(".gz") not in names:
                     unknown.append(candidate)
@@ -169,7 +175,13 @@ class Planner:
                     content.close()
                     return None
                 return True
-        return resume_copy(originals, content) is not None
+        heads = [file.head for file in originals]
+        heads += [
+            file.head
+            for file in self._files.values()
+            if file.content is None and file.facts.source == str(candidate.found.source)
+        ]
+        return any(begins_alike(head, content) for head in heads)
 
     def _may_be_truncated_next(self, candidate: Candidate, plan: Plan) -> bool:
         before, since = self.copies.get(candidate.identity, (None, 0))
@@ -197,7 +209,7 @@ class Planner:
         if self._gzipped_left <= 0:
             plan.deferred.add(str(candidate.found.source))
             return
-        known = self._past.of_inode(candidate.identity)
+        known = [f for f in self._past.of_inode(candidate.identity) if f.path.endswith(".gz")]
         originals = self._past.of_source(candidate, followed=self._files, plan=plan)
         try:
             if self._is_known_end(candidate, [*known, *originals], plan):

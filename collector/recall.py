@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from collector.bookmark import Remembered
+from collector.bookmark import Head, Remembered
 from collector.content import GUARD_BYTES, Content, Plain
 from collector.descriptors import Descriptors
 from collector.discovery import Candidate
@@ -60,14 +60,26 @@ def resume_copy(files: Iterable[Remembered], content: Content) -> tuple[Remember
 
 
 def is_same(file: Followed, content: Content) -> bool:
-    """Whether ``content`` holds what was read of ``file``; never where nothing was read. Raises OSError."""
-    cursor, head = file.cursor, file.head
-    if head is None or content.size() < max(cursor.offset, head.length):
+    """Whether ``content`` holds what was read of ``file``, or its beginning up to just before the offset.
+
+    Never where nothing was read. Raises OSError.
+    """
+    cursor, head, size = file.cursor, file.head, content.size()
+    at = cursor.offset - len(cursor.guard)
+    common = min(size, cursor.offset) - at
+    if head is None or size < head.length or common < 0 or (cursor.guard and not common):
         return False
-    length = len(cursor.guard)
+    return digest_of_head(content.read(head.length, 0)) == head.sha256 and (
+        content.read(common, at) == cursor.guard[:common]
+    )
+
+
+def begins_alike(head: Head | None, content: Content) -> bool:
+    """Whether ``content`` begins with the head of a file that is known. Raises OSError."""
     return (
-        digest_of_head(content.read(head.length, 0)) == head.sha256
-        and content.read(length, cursor.offset - length) == cursor.guard
+        head is not None
+        and content.size() >= head.length
+        and digest_of_head(content.read(head.length, 0)) == head.sha256
     )
 
 
