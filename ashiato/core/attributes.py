@@ -27,6 +27,7 @@ Scalar = str | int | float | bool
 _WHITESPACE: Final = " \t\r\n"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _DECODER: Final = msgspec.json.Decoder()
+_DIGITS_MAX: Final = 4000
 PAIRS_MAX: Final = 1024
 """Pairs of one line of text that are looked at."""
 _PAIR: Final = re.compile(r'(?:^|(?<=[\s,\[(]))([A-Za-z_@][\w.@/-]{0,127})=("(?:[^"\\]|\\.)*"|[^\s",]*)')
@@ -152,10 +153,15 @@ def _leniently(body: str) -> object:
     Nobody shall hide an attribute from a rule by writing half a surrogate pair beside it.
     """
     try:
-        decoded: object = json.loads(body, parse_constant=_no_constant)
+        decoded: object = json.loads(body, parse_constant=_no_constant, parse_int=_integer)
         return json.loads(_SURROGATE.sub("\ufffd", json.dumps(decoded, ensure_ascii=False)))
     except (ValueError, RecursionError, RejectedError):
         return {}
+
+
+def _integer(digits: str) -> int | str:
+    # Python refuses to read thousands of digits; as text they are at least found.
+    return int(digits) if len(digits) <= _DIGITS_MAX else digits
 
 
 def _no_constant(name: str) -> object:

@@ -212,7 +212,10 @@ def _read_levels(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told
     capital = ((words[hit] & np.uint64(0x2020202020202020) & _KEEP[length]) == 0) & _BEFORE_WORD[before]
     bracketed = (before == ord("[")) & (behind == ord("]"))
     keyed = (before == ord("=")) | (before == ord('"'))
-    keyed[keyed] = [_is_level(buffer, int(end)) for end in at[keyed]]
+    keyed[keyed] = [
+        _is_level(buffer[max(end - 10, start) : end])
+        for start, end in zip(starts[rows][line[keyed]].tolist(), at[keyed].tolist(), strict=True)
+    ]
     good = (capital & _BEHIND_WORD[behind]) | bracketed | keyed
     # The first of a line wins: the words stand in their order.
     line, place = line[good], place[good]
@@ -221,8 +224,8 @@ def _read_levels(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told
     _read_traces(buffer, starts, ends, rows, told)
 
 
-def _is_level(buffer: bytes, at: int) -> bool:
-    return buffer[max(at - 10, 0) : at].removesuffix(b'"').endswith(_QUOTED_LEVELS)
+def _is_level(before: bytes) -> bool:
+    return before.removesuffix(b'"').endswith(_QUOTED_LEVELS)
 
 
 def _read_traces(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told) -> None:
@@ -230,7 +233,7 @@ def _read_traces(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told
     if buffer.find(b"trace") < 0:
         return
     for row, start, end in zip(rows.tolist(), starts[rows].tolist(), ends[rows].tolist(), strict=True):
-        if buffer.find(b"trace", start, end) >= 0 and (match := _TRACE.search(buffer, start, end)):
+        if buffer.find(b"trace", start, end) >= 0 and (match := _TRACE.search(buffer[start:end])):
             told.trace_id[row] = match[1].decode().lower()
 
 
@@ -243,7 +246,7 @@ def _read_times(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told)
             written = _WRITTEN.match(buffer, start, end)
             time = common_log(written[1]) if written else None
         else:
-            keyed = _LOGFMT_TIME.search(buffer, start, min(end, start + 256))
+            keyed = _LOGFMT_TIME.search(buffer[start : min(end, start + 256)])
             time = of_bytes(keyed[1]) if keyed else None
         if time is not None:
             told.time[row] = time

@@ -49,3 +49,27 @@ def test_values_are_written_as_json_writes_them() -> None:
     written = [text_of(value) for value in ("x", True, 200, 1.5, 100.0, 10**5000)]
     assert written[:5] == ["x", "true", "200", "1.5", "100.0"]
     assert written[5].startswith("0x")
+
+
+def test_pairs_in_a_line_of_text_are_attributes() -> None:
+    body = 'I1121 21:08:56.089641       1 settle.go:88] "Settled batch" batch=9916 msg="a \\"b\\" c" tag="x y" batch=2'
+    assert list(leaves(body)) == [("batch", "9916"), ("batch", "2"), ("msg", 'a "b" c'), ("tag", "x y")]
+    assert attribute_of(body, "batch") == ["9916", "2"]
+    assert has_attribute(body, "tag")
+    assert list(leaves("GET /a?b=c&d=e HTTP/1.1")) == []
+    assert list(leaves("x == y")) == []
+
+
+def test_an_event_in_an_envelope_has_its_attributes_beside_the_envelopes() -> None:
+    event = '{"auditID":"a","verb":"get","user":{"groups":["g"]}}'
+    quoted = event.replace('"', '\\"')
+    for body in (
+        f'{{"kind":"EventList","items":[{event}]}}',
+        f'{{"logEvents":[{{"message":"{quoted}"}}]}}',
+        f'{{"category":"kube-audit","properties":{{"log":"{quoted}"}}}}',
+        f'{{"timestamp":5,"message":"{quoted}"}}',
+    ):
+        assert attribute_of(body, "verb") == ["get"]
+        assert attribute_of(body, "user.groups") == ["g"]
+        assert has_attribute(body, "auditID")
+    assert attribute_of('{"message":"{\\"verb\\":\\"get\\"}"}', "verb") == []
