@@ -174,7 +174,7 @@ def test_another_owner_begins_an_empty_bookmark(tmp_path: Path) -> None:
     assert reopen(path).contents.stated == 0
 
 
-@pytest.mark.parametrize("payload", [msgspec.msgpack.encode({"type": "later"}), b"\xc1", b""])
+@pytest.mark.parametrize("payload", [msgspec.msgpack.encode({"type": "later"}), b"\xc1"])
 def test_an_entry_of_another_release_is_refused_and_not_cut_off(tmp_path: Path, payload: bytes) -> None:
     """To cut it off would forget files, and send them again under new ids."""
     path = tmp_path / "bookmark"
@@ -187,6 +187,17 @@ def test_an_entry_of_another_release_is_refused_and_not_cut_off(tmp_path: Path, 
     with pytest.raises(SettingsError, match="another release"):
         Bookmark(path)
     assert path.read_bytes() == later
+
+
+def test_zeros_where_blocks_were_never_written_are_a_torn_end(tmp_path: Path) -> None:
+    path = tmp_path / "bookmark"
+    written(path)
+    whole = path.read_bytes()
+    for zeros in (1, 8, 4096):
+        path.write_bytes(whole + bytes(zeros))
+        bookmark = Bookmark(path)
+        assert (bookmark.bytes_cut, path.read_bytes()) == (zeros, whole)
+        bookmark.close()
 
 
 def test_a_bookmark_of_another_format_is_refused(tmp_path: Path) -> None:

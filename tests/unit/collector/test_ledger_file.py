@@ -25,6 +25,15 @@ def lines_of(folder: Path) -> list[bytes]:
     return [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_bytes().splitlines()]
 
 
+def append_until_full(file: LedgerFile) -> int:
+    for count in range(10**6):
+        try:
+            file.append([beat(count)])
+        except TransientError:
+            return count
+    raise AssertionError("the disk never filled")
+
+
 def beat(number: int) -> Beat:
     return Beat(watermark_unix_nano=str(number))
 
@@ -110,3 +119,62 @@ def test_c3_a_ledger_of_another_release_is_not_gone_on_with(tmp_path: Path) -> N
     path.write_bytes(line + b"\n" + line.replace(b'"v":2', b'"v":3') + b"\n")
     with pytest.raises(SettingsError, match="version 3"):
         opened(tmp_path)
+
+
+def test_c3_zeros_of_a_torn_batch_are_cut_and_lines_that_were_durable_are_not(tmp_path: Path) -> None:
+    # given: of a batch of three lines only the last block was written
+    file = opened(tmp_path)
+    file.append([beat(0)])
+    file.append([beat(1), beat(2), beat(3)])
+    file.close()
+    path = next(tmp_path.glob("*.jsonl"))
+    first, second, *rest = path.read_bytes().splitlines(keepends=True)
+    torn = first + bytes(len(second)) + b"".join(rest)
+    path.write_bytes(torn)
+    # when: the bookmark says that only the first line was durable
+    again = LedgerFile(tmp_path, node="n", clock=FixedClock(unix_nano=1), durable_n=1)
+    again.append([beat(9)])
+    again.close()
+    assert ledger.verify_chain(lines_of(tmp_path)).n == 2
+    # but: where it knows of all of them, a disk has lost a line that may be anywhere by now
+    path.write_bytes(torn)
+    damaged = LedgerFile(tmp_path, node="n", clock=FixedClock(unix_nano=1), durable_n=4)
+    assert damaged.head.n == 4
+    damaged.close()
+
+
+def test_c8_on_a_full_disk_the_reserve_takes_statements_to_its_last_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_file, "ROTATE_BYTES", 2000)
+    file = LedgerFile(tmp_path, node="n", clock=FixedClock(unix_nano=1), reserve_bytes=64 * 1024)
+    if not file.is_reserved:
+        pytest.skip("the file system gives no room beforehand")
+    with monkeypatch.context() as full:
+        full.setattr("collector.append_file._allocate", lambda *_: errno.ENOSPC)
+        before = file.reserve_left_bytes
+        count = append_until_full(file)
+        # no half line, no rotation into a file without a reserve, and nothing given away
+        assert len(list(tmp_path.iterdir())) == 1
+        assert before - 1000 < (tmp_path / "ledger-000001.jsonl").stat().st_size <= before
+        assert 0 <= file.reserve_left_bytes < 1000
+        with pytest.raises(TransientError):
+            file.append([beat(0)])
+    file.append([beat(count)])
+    file.append([beat(count + 1)])
+    assert file.reserve_left_bytes >= 48 * 1024
+    assert len(list(tmp_path.iterdir())) == 2
+    assert ledger.verify_chain(lines_of(tmp_path)).n == file.head.n == count + 3
+    file.close()
+
+
+def test_the_size_stays_what_was_written_and_the_reserve_outlives_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "ledger-000001.jsonl"
+    for _ in range(2):
+        file = LedgerFile(tmp_path, node="n", clock=FixedClock(unix_nano=1), reserve_bytes=1024 * 1024)
+        file.append([beat(0)])
+        assert path.stat().st_size == len(path.read_bytes())
+        if file.is_reserved:
+            assert path.stat().st_blocks * 512 >= 1024 * 1024
+        file.close()
+    assert b"\0" not in path.read_bytes()
