@@ -45,7 +45,7 @@ from ingest.archive_lane import Lane, LaneStarts
 from ingest.archive_put import FrontierPut, carried, put_frontier, put_pack, settle
 from ingest.batch import Batch, Reached, at_rest
 from ingest.contracts import BuiltPack, LineState
-from ingest.events import BytesTrimmed, CommitLost, CommitMade, FileForked, FrameDamaged
+from ingest.events import BytesTrimmed, CommitLost, CommitMade, FileForked, FrameDamaged, lines_quarantined
 from ingest.held import HeldPacks, held_or_none
 from ingest.pack import PackBuilder
 from ingest.rows import build_rows
@@ -409,6 +409,8 @@ class Archiver:
                 quarantined_rows=sum(pack.quarantined_rows for pack in built),
             )
         )
+        for quarantined in lines_quarantined(commit.n, (pack.refused for pack in built)):
+            self._telemetry.emit(quarantined)
         return _Committed(batch=batch, stored=tuple(stored), files=settled, states=states)
 
     def _build(self, batch: Batch, folder: Path) -> tuple[list[BuiltPack], dict[str, LineState]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,6 +27,34 @@ class CommitMade(Event):
     raw_bytes: int
     pack_bytes: int
     quarantined_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinesQuarantined(Event):
+    """Lines of a commit were refused by the parser of their kind: they are kept, searchable as text, and counted."""
+
+    level: ClassVar[Level] = Level.WARNING
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="quarantined_lines_total",
+            help="Lines that the parser of their kind refused",
+            value="lines",
+            labels=("source_kind", "reason"),
+        ),
+    )
+    commit: int
+    source_kind: str
+    reason: str
+    lines: int
+
+
+def lines_quarantined(commit: int, refused: Iterable[Mapping[tuple[str, str], int]]) -> Iterator[LinesQuarantined]:
+    """Yield an event for each kind and reason of what the packs of a commit hold in quarantine."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for of_pack in refused:
+        counts.update(of_pack)
+    for (kind, reason), lines in sorted(counts.items()):
+        yield LinesQuarantined(commit=commit, source_kind=kind, reason=reason, lines=lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from ashiato.core.ids import Kind
 from ashiato.core.record import COLUMNS
 from ashiato.core.render import CRI_PARSER, render_rows
 from ashiato.core.table import SCHEMA, binary_array, empty
@@ -53,6 +54,13 @@ def build_rows(
         tables.append(_table(group, lines, columns))
         refused.update({(str(kind), reason): count for reason, count in columns.refused.items()})
     return (pa.concat_tables(tables) if tables else empty()), after, refused
+
+
+def rows_of_lines(kind: Kind, runs: Sequence[Run], lines: Lines) -> tuple[pa.Table, Counter[str]]:
+    """Return the rows of lines that each stand alone, and what of them was refused by reason."""
+    columns = parse_lines(kind, lines)
+    read_bodies(kind, lines, columns)
+    return _table(runs, lines, columns), columns.refused
 
 
 def reopen(file_id: str, rows: pa.Table) -> LineState:

@@ -17,6 +17,7 @@ from ashiato.core.events import PartUnavailable, ServiceStarted, ServiceStopped
 from ashiato.core.ports import BusReader
 from ingest import leftovers
 from ingest.archiver import Archiver, ArchiverSettings
+from ingest.reparse import reparse
 from ingest.settings import IngestSettings
 from ingest.tail import TailFolder
 
@@ -55,6 +56,11 @@ async def drain_archive(settings: IngestSettings, telemetry: Telemetry) -> Mappi
     counts = {name: int(telemetry.value(metric)) for name, metric in told.items()}
     forks = sum(telemetry.value("files_forked_total", reason=reason) for reason in ("differs", "cannot_compare"))
     return {**counts, "forks": int(forks)}
+
+
+def reparse_archive(settings: IngestSettings, *, write: bool) -> bytes:
+    """Parse what is in quarantine again, and return the report as a line of JSON."""
+    return reparse(archive.open_writer(settings.archive), write=write).as_json()
 
 
 async def run_index(settings: IngestSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
