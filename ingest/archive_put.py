@@ -5,12 +5,14 @@ None of it counts until a commit names it, so all of it may be put again.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from ashiato.core import frontier, manifest
+from ashiato.core import frontier, manifest, sidecar
+from ashiato.core.errors import AlreadyExistsError
 from ashiato.core.frontier import FileState, Frontier, HeldRange, OpenJoin, Page
 from ashiato.core.journal import AddedPack, FrontierRef, PageRef, Txn
 from ashiato.core.ports import ArchiveWriter, Partition
@@ -51,6 +53,17 @@ def put_pack(archive: ArchiveWriter, pack: BuiltPack) -> AddedPack:
         manifest_version_id=beside.version_id,
         manifest_sha256=manifest.sha256(content),
     )
+
+
+def put_sidecars(archive: ArchiveWriter, pack: BuiltPack) -> int:
+    """Put what is derived from a pack; return how many bytes that were. Raises TransientError.
+
+    One that stands there already in other bytes, as a damaged one may, is left to ``ingest sidecars``.
+    """
+    for made in pack.sidecars:
+        with contextlib.suppress(AlreadyExistsError):
+            archive.put("work", sidecar.path_of(made.kind, pack.manifest.sha256), made.content)
+    return sum(len(made.content) for made in pack.sidecars)
 
 
 def put_frontier(

@@ -42,7 +42,7 @@ from ashiato.core.record import RowFlags
 from ingest import leftovers
 from ingest.admission import chunks_of, damaged_frame, is_damaged_frame
 from ingest.archive_lane import Lane, LaneStarts
-from ingest.archive_put import FrontierPut, carried, put_frontier, put_pack, settle
+from ingest.archive_put import FrontierPut, carried, put_frontier, put_pack, put_sidecars, settle
 from ingest.batch import Batch, Reached, at_rest
 from ingest.contracts import BuiltPack, LineState
 from ingest.events import BytesTrimmed, CommitLost, CommitMade, FileForked, FrameDamaged, lines_quarantined
@@ -389,6 +389,7 @@ class Archiver:
         try:
             built, states = await self._patiently("scratch", partial(asyncio.to_thread, self._build, batch, folder))
             adds = [await self._put(partial(put_pack, self._archive, pack)) for pack in built]
+            beside = [await self._put(partial(put_sidecars, self._archive, pack)) for pack in built]
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         settled = {where: settle(files, states, adds, built) for where, files in batch.files.items()}
@@ -406,6 +407,7 @@ class Archiver:
                 rows=sum(pack.rows for pack in adds),
                 raw_bytes=sum(pack.raw_bytes for pack in adds),
                 pack_bytes=sum(pack.size for pack in adds),
+                sidecar_bytes=sum(beside),
                 quarantined_rows=sum(pack.quarantined_rows for pack in built),
             )
         )

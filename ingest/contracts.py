@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ashiato.core.chunk import Chunk
 from ashiato.core.manifest import Manifest
+from ashiato.core.sidecar import Sidecar
 
 Refused = Counter[tuple[str, str]]
 """How many lines were quarantined, by the kind of their source and the reason."""
@@ -67,3 +68,5 @@ class BuiltPack:
     quarantined_rows: int
     refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """The same by kind and reason."""
+    sidecars: tuple[Sidecar, ...] = ()
+    """Made from the rows that were read back."""

@@ -19,6 +19,7 @@ class CommitMade(Event):
         Metric(name="archived_raw_bytes_total", help="Raw log bytes archived", value="raw_bytes"),
         Metric(name="archived_rows_total", help="Rows archived", value="rows"),
         Metric(name="pack_bytes_total", help="Bytes of packs written", value="pack_bytes"),
+        Metric(name="sidecar_bytes_total", help="Bytes of token filters and entity indexes", value="sidecar_bytes"),
         Metric(name="quarantined_rows_total", help="Rows that no parser took", value="quarantined_rows"),
     )
     commit: int
@@ -26,6 +27,7 @@ class CommitMade(Event):
     rows: int
     raw_bytes: int
     pack_bytes: int
+    sidecar_bytes: int
     quarantined_rows: int
 
 

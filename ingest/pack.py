@@ -26,6 +26,7 @@ from ashiato.core.manifest import FileHeld, Manifest, RangeHeld, RowGroup
 from ashiato.core.render import render_rows
 from ashiato.core.table import SCHEMA, conform, offsets_of, order_times
 from ingest.contracts import BuiltPack, LineState, Piece, Refused
+from ingest.filters import SidecarBuilder
 from ingest.rows import build_rows
 
 pc: Final[Any] = pyarrow.compute
@@ -96,7 +97,8 @@ class PackBuilder:
         # The writer stores no Arrow schema, and with it none of its metadata: the row version and the random bytes.
         self._writer.add_key_value_metadata(self._metadata)
         self._writer.close()
-        self._read_back()
+        sidecars = SidecarBuilder()
+        self._read_back(sidecars)
         with self._path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         observed_max = max(high for _, high in self._observed)
@@ -127,7 +129,13 @@ class PackBuilder:
             ),
             row_groups=tuple(self._groups),
         )
-        return BuiltPack(file=self._path, manifest=told, quarantined_rows=self._refused.total(), refused=self._refused)
+        return BuiltPack(
+            file=self._path,
+            manifest=told,
+            quarantined_rows=self._refused.total(),
+            refused=self._refused,
+            sidecars=sidecars.finish(sha256),
+        )
 
     def _write(self) -> None:
         pieces, self._pending, self._pending_bytes = self._pending, [], 0
@@ -173,13 +181,14 @@ class PackBuilder:
             held.row_groups.append(number)
         self._written.append(_ranges_of_pieces(pieces))
 
-    def _read_back(self) -> None:
+    def _read_back(self, sidecars: SidecarBuilder) -> None:
         """(I1) read each row group from the written bytes, render it, and compare with what came."""
         written = pq.ParquetFile(self._path)
         check(I1, written.num_row_groups == len(self._written), reason="row groups are missing")
         for number, expected in enumerate(self._written):
             rows = conform(written.read_row_group(number, use_threads=False))
             check(I1, _ranges_of_rows(rows) == expected, row_group=number, retention_class=self._class)
+            sidecars.add(rows)
         written.close()
 
 

@@ -11,6 +11,7 @@ Tokens that tell nothing are left out, on both sides, by their own letters alone
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -61,8 +62,8 @@ def gathered(parts: Iterable[Hashes]) -> Hashes:
     return _once(np.concatenate([np.zeros(0, U64), *parts]))
 
 
-def hashes_in(words: Words) -> tuple[Hashes, ...]:
-    """Return the hashes of a block's words and windows."""
+def hashes_in(words: Words, windows: Windows | None = None) -> tuple[Hashes, ...]:
+    """Return the hashes of a block's words and windows; windows found before need not be found again."""
     text, lengths = _Text(words.text), words.lengths
     short = np.flatnonzero(lengths <= _SHORT)
     keys = text.keys(words.starts.take(short), lengths.take(short))
@@ -70,7 +71,49 @@ def hashes_in(words: Words) -> tuple[Hashes, ...]:
     keys = _once(keys)
     told = keys[_is_telling(keys)]
     others = _of_long(text, words.starts.take(long), lengths.take(long))
-    return _of_keys(told), _once(others), _windows(text, words)
+    return _of_keys(told), _once(others), _of_windows(windows or windows_of(words))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """Where four neighbours of one text are parts of an address."""
+
+    at: Ints
+    """The number of the first word."""
+    parts: tuple[Hashes, ...]
+    """The four words, each as its bytes."""
+    is_decimal: npt.NDArray[np.bool_]
+    """Whether all four are whole numbers up to 255, as in an IPv4 address."""
+
+
+def windows_of(words: Words) -> Windows:
+    """Return the windows of a block, in order."""
+    brief = words.lengths <= _PART_BYTES
+    within = brief[:-3] & brief[1:-2] & brief[2:-1] & brief[3:]
+    at = np.flatnonzero(within)
+    marked = np.zeros(len(brief), np.bool_)
+    for nth in range(_WINDOW if len(at) else 0):
+        marked[nth : len(brief) - _WINDOW + 1 + nth] |= within
+    parts = np.flatnonzero(marked)
+    keys, shapes = np.zeros(len(brief), U64), np.zeros(len(brief), np.uint8)
+    keys[parts] = keys_of(words, parts)
+    shapes[parts] = _shapes(keys.take(parts))
+    several = [shapes.take(at + nth) for nth in range(_WINDOW)]
+    every, some = np.bitwise_and.reduce(several), np.bitwise_or.reduce(several)
+    good = np.flatnonzero((every & _DECIMAL_OCTET != 0) | ((every & _HEX != 0) & (some & _LETTER != 0)))
+    first, last = words.starts.take(at.take(good)), words.starts.take(at.take(good) + _WINDOW - 1)
+    good = good[words.row_at(first) == words.row_at(last)]
+    at = at.take(good)
+    return Windows(
+        at=at,
+        parts=tuple(keys.take(at + nth) for nth in range(_WINDOW)),
+        is_decimal=every.take(good) & _DECIMAL_OCTET != 0,
+    )
+
+
+def keys_of(words: Words, at: Ints) -> Hashes:
+    """Return the bytes of words of at most eight, the first lowest."""
+    return _Text(words.text).keys(words.starts.take(at), words.lengths.take(at))
 
 
 def _once(values: Hashes) -> Hashes:
@@ -135,28 +178,10 @@ def _is_telling(keys: Hashes) -> npt.NDArray[np.bool_]:
     return telling
 
 
-def _windows(text: _Text, words: Words) -> Hashes:
-    """Hash each four neighbours of one text that are parts of an address."""
-    brief = words.lengths <= _PART_BYTES
-    within = brief[:-3] & brief[1:-2] & brief[2:-1] & brief[3:]
-    at = np.flatnonzero(within)
-    if not len(at):
-        return np.zeros(0, U64)
-    marked = np.zeros(len(brief), np.bool_)
-    for nth in range(_WINDOW):
-        marked[nth : len(brief) - _WINDOW + 1 + nth] |= within
-    parts = np.flatnonzero(marked)
-    keys = np.zeros(len(brief), U64)
-    keys[parts] = text.keys(words.starts.take(parts), words.lengths.take(parts))
-    shapes = np.zeros(len(brief), np.uint8)
-    shapes[parts] = _shapes(keys.take(parts))
-    several = [shapes.take(at + nth) for nth in range(_WINDOW)]
-    every, some = np.bitwise_and.reduce(several), np.bitwise_or.reduce(several)
-    at = at[((every & _DECIMAL_OCTET) != 0) | (((every & _HEX) != 0) & ((some & _LETTER) != 0))]
-    at = at[words.row_at(words.starts.take(at)) == words.row_at(words.starts.take(at + _WINDOW - 1))]
-    value = np.full(len(at), _WINDOW_SALT, U64)
-    for nth in range(_WINDOW):
-        value = _mixed((value + keys.take(at + nth)) * _FACTORS[1])
+def _of_windows(windows: Windows) -> Hashes:
+    value = np.full(len(windows.at), _WINDOW_SALT, U64)
+    for part in windows.parts:
+        value = _mixed((value + part) * _FACTORS[1])
     return _once(value)
 
 

@@ -7,7 +7,7 @@ its values as they are *decoded*: where it holds escapes, the words behind them 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -17,8 +17,8 @@ import pyarrow.compute
 from ashiato.core.attributes import leaves
 from ashiato.core.record import COLUMNS
 from ashiato.core.table import offsets_of
-from ashiato.core.token_hashes import Hashes, gathered, hashes_in
-from ashiato.core.words import words_of, words_of_texts
+from ashiato.core.token_hashes import Hashes, Windows, gathered, hashes_in, windows_of
+from ashiato.core.words import Words, words_of, words_of_texts
 
 pc: Final[Any] = pyarrow.compute
 
@@ -32,17 +32,24 @@ _ESCAPE: Final = re.compile(
 """An escape in a JSON string of what is in no word: a space stands as well for it."""
 
 
-def hashes_of_rows(rows: pa.Table) -> Hashes:
-    """Return the hashes of all that a filter over ``rows`` can be asked for, sorted, each once."""
-    return gathered(_parts(rows))
+def hashes_of_rows(rows: pa.Table, read: Callable[[Words, Windows], None] | None = None) -> Hashes:
+    """Return the hashes of all that a filter over ``rows`` can be asked for, sorted, each once.
+
+    ``read`` is shown the words of the bodies as they are cut, so that nobody cuts them twice.
+    """
+    return gathered(_parts(rows, read))
 
 
-def _parts(rows: pa.Table) -> Iterator[Hashes]:
+def _parts(rows: pa.Table, read: Callable[[Words, Windows], None] | None) -> Iterator[Hashes]:
     for name in TEXT_COLUMNS:
-        column = rows[name]
-        values = column if name == "body" else _values(column)
-        for words in words_of(values):
-            yield from hashes_in(words)
+        if name != "body":
+            for words in words_of(_values(rows[name])):
+                yield from hashes_in(words)
+    for words in words_of(rows["body"]):
+        windows = windows_of(words)
+        if read is not None:
+            read(words, windows)
+        yield from hashes_in(words, windows)
     for words in words_of_texts(list(_behind_escapes(rows["body"]))):
         yield from hashes_in(words)
 

@@ -112,7 +112,7 @@ def _runs(inside: npt.NDArray[np.bool_], borders: Ints) -> tuple[Ints, Ints]:
     edges = np.flatnonzero(changes)
     starts, ends = edges[0::2], edges[1::2]
     within = borders[(borders > 0) & (borders < len(inside))]
-    crossed = np.unique(within[inside[within] & inside[within - 1]])
+    crossed = within[inside[within] & inside[within - 1] & (np.diff(within, prepend=0) != 0)]
     if len(crossed):
         starts, ends = np.sort(np.concatenate((starts, crossed))), np.sort(np.concatenate((ends, crossed)))
     return starts, ends

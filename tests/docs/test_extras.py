@@ -17,6 +17,7 @@ DISTRIBUTION_OF = {
     "fastapi": "fastapi", "httpx": "httpx", "msgspec": "msgspec", "nacl": "pynacl", "numpy": "numpy",
     "opensearchpy": "opensearch-py",
     "orjson": "orjson", "prometheus_client": "prometheus-client", "pyarrow": "pyarrow", "pydantic": "pydantic",
+    "pyfusefilter": "pyfusefilter",
     "rfc8785": "rfc8785", "rich": "rich", "starlette": "fastapi", "structlog": "structlog", "typer": "typer",
     "uvicorn": "uvicorn", "zstandard": "zstandard",
 }  # fmt: skip
