@@ -1,4 +1,4 @@
-"""``python -m collector [run|import|doctor] --config FILE``: follow the node's logs, and what else there is to do."""
+"""``python -m collector [run|import|doctor|ledger] --config FILE``: follow the node's logs, and what goes with it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from ashiato.adapters.clock import SystemClock
 from ashiato.adapters.settings import load
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.errors import AshiatoError, SettingsError
+from collector import ledger_command
 from collector.importer import Importer, Report
 from collector.saved import NODE_DEFAULT
 from collector.service import Collector
 from collector.settings import CollectorSettings
 
 SECONDS_MAX = 3600.0
-COMMANDS = ("run", "import", "doctor")
+COMMANDS = ("run", "import", "doctor", "ledger")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,18 +34,28 @@ def main(arguments: list[str] | None = None) -> int:
     """
     told = _parser().parse_args(_with_command(sys.argv[1:] if arguments is None else arguments))
     try:
-        settings = load(CollectorSettings, service="collector", file=told.config, environ=os.environ)
-        if told.command == "import":
-            return asyncio.run(_import(settings, told))
-        if told.command == "doctor":
-            return asyncio.run(_doctor(settings, told))
-        return asyncio.run(_run(settings))
+        return _perform(told)
     except SettingsError as error:
         print(f"collector: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return 2
     except AshiatoError as error:
         print(f"collector: {error}", file=sys.stderr)  # noqa: T201 - the last word
         return 1
+
+
+def _perform(told: argparse.Namespace) -> int:
+    if told.command == "ledger" and told.folder is not None:
+        return ledger_command.run(told, None)
+    settings = load(CollectorSettings, service="collector", file=told.config, environ=os.environ)
+    match told.command:
+        case "import":
+            return asyncio.run(_import(settings, told))
+        case "doctor":
+            return asyncio.run(_doctor(settings, told))
+        case "ledger":
+            return ledger_command.run(told, settings)
+        case _:
+            return asyncio.run(_run(settings))
 
 
 def _with_command(words: list[str]) -> list[str]:
@@ -58,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="follow the node's logs until SIGTERM or SIGINT (the default)")
     once = commands.add_parser("import", help="read saved logs once, and print one JSON line of what was read")
     doctor = commands.add_parser("doctor", help="say what can be read, which rights it takes, what would be lost now")
-    for command in (run, once, doctor):
+    ledger = commands.add_parser("ledger", help="print what the node states of its files, and verify it")
+    ledger_command.add_to(ledger)
+    for command in (run, once, doctor, ledger):
         command.add_argument("--config", type=Path, help="TOML file with a [collector] table")
     once.add_argument("--cluster", default="", help="cluster that the records are given; '' takes the setting")
     once.add_argument("--node", default="", help="node, where a path does not name one (<node>/var/log/...)")

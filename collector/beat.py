@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ashiato.adapters.clock import clock_state
 from ashiato.core.ledger import Acknowledged, Beat
 from ashiato.core.ports import Clock
 from collector.followed import Followed
@@ -37,6 +38,11 @@ class Pulse:
         self._beaten_nano = clock.monotonic_nano()
         self._moved_unix_nano = 0
         self._bytes_acknowledged = 0
+
+    @property
+    def wants_sweep(self) -> bool:
+        """Whether the watermark has not passed the last movement: the next whole sweep can move it there."""
+        return self._watermark <= self._moved_unix_nano or not self._watermark
 
     def swept(self, started_unix_nano: int, *, anew: bool = False) -> None:
         """Take in that a whole sweep, begun at this time, is carried out: what it saw is what the watermark awaits.
@@ -78,6 +84,7 @@ class Pulse:
         before = max(self._stated_watermark, 0)
         return [
             Beat(
+                clock=clock_state(),
                 watermark_unix_nano=str(self._watermark if group is groups[-1] else before),
                 moved=tuple(map(_acknowledged, group)),
                 files_open=len(self._registry.files),

@@ -7,13 +7,23 @@ from typing import Annotated
 import msgspec
 
 from ashiato.adapters.bus import BusSettings
-from ashiato.core.limits import BEAT_INTERVAL_NS, CHUNK_AGE_NS_MAX, SPAN_INTERVAL_NS, STATE_RESERVE_BYTES, UNTERMINATED_IDLE_NS
+from ashiato.core.limits import (
+    BEAT_INTERVAL_NS,
+    CHUNK_AGE_NS_MAX,
+    SPAN_INTERVAL_NS,
+    STATE_RESERVE_BYTES,
+    UNTERMINATED_IDLE_NS,
+)
 from collector.schedule import Rate
 
 DEFAULT_ROOTS = (
     "/var/log/pods",
     "/var/lib/docker/containers",
     "/var/log/kubernetes",
+    "/var/log/kube-apiserver",
+    "/var/log/apiserver",
+    "/var/lib/rancher/k3s/server/logs",
+    "/var/lib/rancher/rke2/server/logs",
     "/var/log/falco",
     "/var/log/audit",
 )
@@ -40,8 +50,13 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Folders to follow. Below a folder of several nodes (``<node>/var/log/...``) the path names the node."""
     all_files: bool = False
     """Follow every log-like file (``.log``, ``.json``, ``.jsonl``, ``.txt``), not only known kinds."""
+    files: tuple[str, ...] = ()
+    """Plain files to follow, with their rotations, whatever they are called: globs, in which ``*`` stays within a
+    folder and ``**`` does not (``/srv/*/app.out``)."""
     exclude: tuple[str, ...] = ()
-    """Folders that are not followed; the ledger states them. Ours, where it lies below a root."""
+    """Folders that are not followed, and globs of folders and files; the ledger states what is there and is not."""
+    ours: tuple[str, ...] = ()
+    """Folders below a root that hold no logs but our own state, and are passed over in silence."""
     access_dir: str = ""
     """Where the query service writes its access log, to be followed like any other source; '' for none."""
     poll_interval_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.25

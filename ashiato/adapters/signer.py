@@ -50,6 +50,19 @@ def open_signer(path: Path, randomness: Callable[[int], bytes] = secrets.token_b
     return Ed25519Signer(_seed_of(read_or_make(path, lambda: _pem(_PRIVATE_DER + randomness(_SEED_BYTES))), path))
 
 
+def open_existing_signer(path: Path) -> Ed25519Signer:
+    """Return the signer of the key in ``path``.
+
+    Raises:
+        SettingsError: there is none, or it cannot be read.
+
+    """
+    try:
+        return Ed25519Signer(_seed_of(path.read_bytes(), path))
+    except OSError as error:
+        raise SettingsError(f"cannot read the key {path}: {error.strerror}") from error
+
+
 def read_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
     """Return what a secret file holds; where there is none, make it, durably and only once.
 
