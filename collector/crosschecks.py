@@ -137,6 +137,11 @@ class CrossChecks:
                 self._owe(_of_vanished(candidate))
 
     @property
+    def is_settling(self) -> bool:
+        """Whether numbers of auditd are waited for."""
+        return any(mark.auditd is not None and mark.auditd.is_settling for mark in self._marks.values())
+
+    @property
     def has_unopened(self) -> bool:
         """Whether files wait to be opened."""
         return bool(self._unopened)

@@ -155,6 +155,11 @@ class AuditdLog(msgspec.Struct):
         self.counts = [count for count in self.counts if newest[count.host] is count or len(count.ranges) > 1]
         return holes
 
+    @property
+    def is_settling(self) -> bool:
+        """Whether :meth:`settle` has something to decide."""
+        return len(self.counts) > 1 or any(len(count.ranges) > 1 for count in self.counts)
+
     def _take(self, host: str, serial: int, ms: int, now_ns: int) -> None:
         for count in reversed(self.counts):
             if count.host == host and count.take(serial, ms, now_ns):

@@ -6,25 +6,29 @@ import asyncio
 import socket
 from pathlib import Path
 
+from ashiato.adapters.clock import SystemClock
 from ashiato.core.errors import AshiatoError
 from collector.bookmark import remembered
-from collector.discovery import Recognised, Root, Swept, sweep
+from collector.discovery import Swept, sweep
 from collector.doctor import access, outage, system
 from collector.doctor.report import Container, Finding, Report, State
+from collector.finding import roots_of
 from collector.headroom import Rotation
 from collector.settings import CollectorSettings
+
+SETTLE_S = 5.0
+"""What a running collector may take for a span beyond its time."""
 
 
 async def examine(settings: CollectorSettings, *, seconds: float) -> Report:
     """Look at everything; takes as long as growth is watched."""
-    roots = _roots(settings)
-    recognised: Recognised = {}
+    roots = roots_of(settings, node=settings.node or socket.gethostname())
     loop = asyncio.get_running_loop()
-    before = await asyncio.to_thread(sweep, roots, recognised)
+    before = await asyncio.to_thread(sweep, roots)
     started = loop.time()
     on_bus = await system.bus(settings.bus)
     await asyncio.sleep(max(0.0, seconds - (loop.time() - started)))
-    after = await asyncio.to_thread(sweep, roots, recognised)
+    after = await asyncio.to_thread(sweep, roots)
     return await asyncio.to_thread(_report, settings, before, after, loop.time() - started, on_bus)
 
 
@@ -59,17 +63,8 @@ def _containers(
         bytes_max=settings.container_log_bytes_max, files_max=settings.container_log_files_max,
         period_s=settings.container_log_check_s,
     )  # fmt: skip
-    watched = outage.watch(before.candidates, after.candidates, watched_s, outage.unread_of(contents))
+    is_running = system.running(state).state is State.WELL
+    lag_ns = int((settings.span_interval_s + SETTLE_S) * 1e9) if is_running else 0
+    unread = outage.unread_of(contents, lag_begins_unix_nano=SystemClock().now_unix_nano() - lag_ns)
+    watched = outage.watch(before.candidates, after.candidates, watched_s, unread)
     return outage.judge(watched, told)
-
-
-def _roots(settings: CollectorSettings) -> list[Root]:
-    node = settings.node or socket.gethostname()
-    exclude = tuple(str(Path(folder).absolute()) for folder in settings.exclude)
-    return [
-        Root(
-            path=Path(root).absolute(), cluster=settings.cluster, node=node, all_files=settings.all_files,
-            exclude=exclude,
-        )
-        for root in settings.roots
-    ]  # fmt: skip

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
+from ashiato.core.limits import SPAN_BYTES_MAX
 from collector.bookmark import Contents
 from collector.discovery import Candidate
 from collector.doctor.report import Container, Finding, State
@@ -41,8 +42,11 @@ class Watched:
     unread_bytes: int
 
 
-def unread_of(contents: Contents) -> Callable[[Candidate], int]:
-    """Return what tells how many bytes of a file the bookmark does not have as acknowledged."""
+def unread_of(contents: Contents, *, lag_begins_unix_nano: int) -> Callable[[Candidate], int]:
+    """Return what tells how many bytes of a file the bookmark does not have as acknowledged and attested.
+
+    The bookmark follows span by span, so a little of what was written since ``lag_begins`` is no backlog.
+    """
     offsets: dict[tuple[int, int], int] = {}
     for file in contents.files.values():
         offsets[file.identity] = max(file.offset, offsets.get(file.identity, 0))
@@ -51,7 +55,9 @@ def unread_of(contents: Contents) -> Callable[[Candidate], int]:
         if candidate.found.compressed:
             # Its size says nothing of offsets: its plain form was read, or a collector that starts reads it.
             return 0
-        return max(0, candidate.size - offsets.get(candidate.identity, 0))
+        left = max(0, candidate.size - offsets.get(candidate.identity, 0))
+        is_lag = left <= SPAN_BYTES_MAX and candidate.modified_nano >= lag_begins_unix_nano
+        return 0 if is_lag else left
 
     return unread
 
@@ -114,7 +120,7 @@ def _unread(containers: Sequence[Container]) -> list[Finding]:
         soon = "no rotation threatens them now"
     else:
         soon = f"the first of them may be deleted in {first:.0f} s"
-    said = f"{unread} bytes of {len(behind)} containers are not acknowledged; {soon}"
+    said = f"{unread} bytes of {len(behind)} containers are not bookmarked as kept; {soon}"
     state = State.LOSS if first < RESTART_S else State.WARNING
     return [Finding(what="unread bytes", state=state, said=said)]
 

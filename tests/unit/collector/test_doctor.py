@@ -169,8 +169,10 @@ def test_unread_bytes_are_those_behind_the_bookmark(tmp_path: Path) -> None:
     before = sweep([Root(path=tmp_path, cluster="c", node="n")]).candidates
     path.write_bytes(b"x" * 300)
     after = sweep([Root(path=tmp_path, cluster="c", node="n")]).candidates
-    (watched,) = outage.watch(before, after, 2.0, outage.unread_of(bookmark.contents))
+    (watched,) = outage.watch(before, after, 2.0, outage.unread_of(bookmark.contents, lag_begins_unix_nano=1 << 63))
+    (lagging,) = outage.watch(before, after, 2.0, outage.unread_of(bookmark.contents, lag_begins_unix_nano=0))
     bookmark.close()
+    assert lagging.unread_bytes == 0
     assert (watched.unread_bytes, watched.bytes_per_s) == (240, 100.0)
 
 
