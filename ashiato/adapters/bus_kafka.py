@@ -55,12 +55,14 @@ class KafkaWriter:
         self._session: _Session | None = None
         self._opening = asyncio.Lock()
         self._partitions: dict[str, int] = {}
+        self._closed = False
 
     @classmethod
     async def open(cls, settings: BusSettings) -> Self:
-        """Connect. Raises SettingsError, RefusedError, TransientError."""
+        """Connect; where nobody answers, do so when it is used. Raises SettingsError, RefusedError."""
         writer = cls(settings)
-        writer._session = await _Session.open(settings)
+        with contextlib.suppress(TransientError):
+            writer._session = await _Session.open(settings)
         return writer
 
     async def partitions(self, topic: str) -> int:
@@ -117,14 +119,19 @@ class KafkaWriter:
     async def close(self) -> None:
         """Let go of the connection; what was not acknowledged is not kept."""
         async with self._opening:
+            self._closed = True
             if self._session is not None:
                 await self._session.abandon()
                 self._session = None
 
     async def _ready(self) -> _Session:
-        if self._session is None:
-            raise TransientError("the session is closed: reset opens a new one")
-        return self._session
+        """Return the session; where there is none, because nobody answered, open it now."""
+        async with self._opening:
+            if self._session is None:
+                if self._closed:
+                    raise TransientError("the writer is closed")
+                self._session = await _Session.open(self._settings)
+            return self._session
 
 
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # the driver is untyped

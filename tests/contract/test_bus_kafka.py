@@ -142,10 +142,13 @@ async def test_a_bus_that_is_away_is_a_bad_moment_and_comes_back_with_everything
         await writer.reset()
     with pytest.raises(TransientError):
         await reader.bounds(FIRST)
+    late = await KafkaWriter.open(own_house.settings("collector"))
     with pytest.raises(TransientError):
-        await KafkaWriter.open(own_house.settings("collector"))
+        await late.partitions(TOPIC)
 
     own_kafka.start()
+    assert await late.partitions(TOPIC) == await reader.partitions(TOPIC)
+    await late.close()
     await writer.reset()
     assert await writer.send(FIRST, b"after") == 1
     await reader.assign({FIRST: 0})
