@@ -95,7 +95,7 @@ def settings_document(data: DataFolder, options: Options) -> Mapping[str, Mappin
             "cluster": options.cluster,
             "access_dir": str(data.access),
             "all_files": options.all_files,
-            "exclude": _ours_below(data, options.roots),
+            "ours": _ours_below(data, options.roots),
             "beat_interval_s": options.beat_interval_s,
             "idle_beat_interval_s": _IDLE_BEAT_S,
             "sweep_interval_s": options.sweep_interval_s,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_ISLNK, S_ISREG
@@ -15,6 +17,15 @@ from ashiato.core.ids import Kind
 from ashiato.core.layout import Found, age_key, node_of, readable, recognise
 
 DEPTH_MAX: Final = 12
+STAMP_SURE_NS: Final = 2_000_000_000
+"""A folder that had its modification time for this long before it was listed is listed again only when it changes."""
+LONG_NS: Final = 20_000_000
+REST: Final = 50
+"""A folder that took longer than that to list is left alone for as many times as long: 2 % of a core, not all of it."""
+FOLDER_FILES_MAX: Final = 20_000
+"""Log files of one folder that are followed; that there are more is named."""
+_MARKS: Final = (".log", ".json", ".txt", ".ndjson")
+_IS_GLOB: Final = re.compile(r"[*?\[]")
 LOG_NAME: Final = re.compile(r"\.(?:log|jsonl?|txt|ndjson)(?:[.-]\d[0-9T.:_-]*)?(?:\.gz)?\Z")
 """What a plain log file is called."""
 
@@ -49,7 +60,26 @@ class Root:
     kind: Kind | None = None
     """Every file below is of this kind and one source (our own ledger and access log)."""
     exclude: tuple[str, ...] = ()
-    """Folders below that are not followed."""
+    """Folders below that are not followed, and globs of files and folders that are not."""
+    ours: tuple[str, ...] = ()
+    """Folders below that hold no logs but our own state."""
+    globs: tuple[str, ...] = ()
+    """Files below that are followed whatever they are called."""
+
+    def excludes(self, path: str) -> str | None:
+        """Return the setting that keeps a path from being followed; None where none does."""
+        for pattern in self.exclude:
+            if path == pattern or (_IS_GLOB.search(pattern) and _glob(pattern).fullmatch(path)):
+                return pattern
+        return None
+
+    def is_asked_for(self, path: str) -> bool:
+        """Whether a glob names a path."""
+        return any(_glob(pattern).fullmatch(path) for pattern in self.globs)
+
+    def may_be_log(self, name: str) -> bool:
+        """Whether a name can be a log's: told at little cost, for folders of very many files."""
+        return bool(self.globs) or any(mark in name for mark in _MARKS)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,31 +93,51 @@ class Swept:
     """Folders that could not be listed, and why."""
     missing: set[str] = field(default_factory=set)
     """Roots that are not there."""
+    excluded: dict[str, str] = field(default_factory=dict)
+    """What is there and is not followed, and the setting that says so."""
+    folders: list[str] = field(default_factory=list)
+    """Folders that were listed, now or before."""
 
 
-Recognised = dict[tuple[int, str], Found | None]
-"""What paths below the n-th root were found to be, so that a sweep of what is known costs little."""
+@dataclass(slots=True, kw_only=True)
+class Listing:
+    """What a folder held."""
+
+    stamp: tuple[int, int, int]
+    """Device, inode and modification time when it was listed."""
+    since_nano: int
+    """When the folder was first seen with that stamp (monotonic)."""
+    listed_nano: int
+    rest_nano: int = 0
+    """A folder that took long is not listed again before this."""
+    folders: list[str] = field(default_factory=list)
+    files: dict[str, tuple[Found, bool, Candidate | None]] = field(default_factory=dict)
+    """Path, as the system calls it; whether it is a link; how it was last seen."""
+    excluded: dict[str, str] = field(default_factory=dict)
+    too_many: bool = False
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the folder had its stamp for so long that nothing can have changed within the clock's step."""
+        return self.listed_nano - self.since_nano >= STAMP_SURE_NS
 
 
-def sweep(roots: Iterable[Root], recognised: Recognised | None = None) -> Swept:
-    """Return the log files below ``roots``. A link is followed only to a file below one of the roots.
+@dataclass(slots=True, kw_only=True)
+class Memory:
+    """What is kept from sweep to sweep, so that a sweep of what is known costs little."""
 
-    ``recognised`` is kept by the caller from sweep to sweep; it holds the paths that the last one saw.
-    """
-    swept = Swept(roots=list(roots))
-    before, now = recognised or {}, Recognised()
-    inside = [os.path.realpath(root.path) for root in swept.roots]
-    for number, root in enumerate(swept.roots):
-        for path in _files(root, str(root.path), 0, swept):
-            key = (number, path)
-            found = now[key] = before[key] if key in before else _recognise(root, path)
-            if found is not None and (candidate := _candidate(path, found, inside)) is not None:
-                swept.candidates.append(candidate)
-    if recognised is not None:
-        recognised.clear()
-        recognised.update(now)
-    swept.candidates = in_log_order(one_per_file(mark_live(swept.candidates)))
-    return swept
+    listings: dict[tuple[int, str], Listing] = field(default_factory=dict)
+    candidates: list[Candidate] = field(default_factory=list)
+    changed: set[str] | None = None
+    """Folders that are to be looked at, where the kernel tells; None looks at all."""
+    holds: Callable[[tuple[int, int]], bool] = lambda _: False
+    """Whether an inode is followed through a descriptor, so that its state need not be asked for here."""
+    monotonic_nano: Callable[[], int] = time.monotonic_ns
+
+
+def sweep(roots: Iterable[Root], memory: Memory | None = None) -> Swept:
+    """Return the log files below ``roots``. A link is followed only to a file below one of the roots."""
+    return _Sweep(list(roots), memory or Memory()).run()
 
 
 def mark_live(candidates: list[Candidate]) -> list[Candidate]:
@@ -130,23 +180,26 @@ def _rank(candidate: Candidate) -> tuple[bool, bool, bool, str]:
     return no_pod, candidate.linked, candidate.rotated, candidate.path
 
 
-def _candidate(path: str, found: Found, inside: list[str]) -> Candidate | None:
+def _candidate(path: str, found: Found, inside: list[str]) -> tuple[Candidate | None, bool]:
+    """Return what a path is now, and whether it is a link."""
+    linked = False
     try:
         stat = os.lstat(path)
         if linked := S_ISLNK(stat.st_mode):
             real = os.path.realpath(path)
             if not any(real.startswith(f"{root}/") for root in inside):
-                return None
+                return None, True
             stat = os.lstat(real)
     except OSError:
-        return None
+        return None, linked
     if not S_ISREG(stat.st_mode):
-        return None
-    return Candidate(
+        return None, linked
+    candidate = Candidate(
         path=readable(path), os_path=path, found=found, identity=(stat.st_dev, stat.st_ino), size=stat.st_size,
         modified_nano=stat.st_mtime_ns, changed_nano=stat.st_ctime_ns,
         rotated=bool(found.rotated) or found.compressed, linked=linked,
     )  # fmt: skip
+    return candidate, linked
 
 
 def _recognise(root: Root, os_path: str) -> Found | None:
@@ -164,28 +217,131 @@ def _recognise(root: Root, os_path: str) -> Found | None:
     if found.source.kind in (Kind.LEDGER, Kind.ACCESS):
         # Only what lies in our own folders speaks for this node, whatever another file is called.
         found = replace(found, source=replace(found.source, kind=Kind.FILE))
-    if found.source.kind is Kind.FILE and not (root.all_files and LOG_NAME.search(path)):
+    is_wanted = (root.all_files and LOG_NAME.search(path)) or root.is_asked_for(_live_name(os_path, found))
+    if found.source.kind is Kind.FILE and not is_wanted:
         return None
     return found
 
 
-def _files(root: Root, folder: str, depth: int, swept: Swept) -> Iterator[str]:
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-    except OSError as error:
-        if depth == 0 and error.errno in (errno.ENOENT, errno.ENOTDIR):
-            swept.missing.add(readable(folder))
-        elif error.errno != errno.ENOENT:
-            swept.unreadable[readable(folder)] = error.strerror or str(error)
-        return
-    for entry in entries:
-        if entry.name.startswith(".") or entry.path in root.exclude:
-            continue
-        if not entry.is_dir(follow_symlinks=False):
-            yield entry.path
-        elif depth >= DEPTH_MAX:
-            swept.unreadable[readable(entry.path)] = f"deeper than {DEPTH_MAX} folders"
-        elif not (entry.name == "containers" and folder.endswith("/log")):
-            # /var/log/containers holds links to the files of /var/log/pods only.
-            yield from _files(root, entry.path, depth + 1, swept)
+def _live_name(path: str, found: Found) -> str:
+    """Return the name that a plain file has before it is rotated."""
+    return path.removesuffix(".gz").removesuffix(found.rotated)
+
+
+@functools.cache
+def _glob(pattern: str) -> re.Pattern[str]:
+    """Return a glob as an expression: ``*`` and ``?`` stay within a folder, ``**`` does not."""
+    parts = re.split(r"(\*\*/?|\*|\?|\[[^]]+\])", pattern)
+    known = {"**": ".*", "**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+    said = (
+        known.get(part) or (f"[{part[1:-1].replace('!', '^', 1)}]" if part.startswith("[") else re.escape(part))
+        for part in parts
+    )
+    return re.compile("(?s)" + "".join(said))
+
+
+class _Sweep:
+    """One sweep."""
+
+    def __init__(self, roots: list[Root], memory: Memory) -> None:
+        self._memory = memory
+        self._swept = Swept(roots=roots)
+        self._before, self._now = memory.listings, dict[tuple[int, str], Listing]()
+        self._inside = [os.path.realpath(root.path) for root in roots]
+        self._found: list[Candidate] = []
+        self._is_same = True
+        """Nothing is other than it was in the sweep before."""
+
+    def run(self) -> Swept:
+        """Look through all roots."""
+        swept, memory = self._swept, self._memory
+        for number, root in enumerate(swept.roots):
+            self._folder(number, root, str(root.path), 0)
+        if not (self._is_same and self._before.keys() == self._now.keys()):
+            memory.candidates = in_log_order(one_per_file(mark_live(self._found)))
+        swept.candidates = memory.candidates
+        memory.listings = self._now
+        return swept
+
+    def _folder(self, number: int, root: Root, folder: str, depth: int) -> None:
+        swept = self._swept
+        try:
+            listing = self._listing(number, root, folder)
+        except OSError as error:
+            if depth == 0 and error.errno in (errno.ENOENT, errno.ENOTDIR):
+                swept.missing.add(readable(folder))
+            elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                swept.unreadable[readable(folder)] = error.strerror or str(error)
+            return
+        self._now[number, folder] = listing
+        swept.folders.append(folder)
+        swept.excluded |= listing.excluded
+        if listing.too_many:
+            swept.unreadable[readable(folder)] = f"more than {FOLDER_FILES_MAX} logs in one folder"
+        self._files(folder, listing)
+        for below in listing.folders:
+            if depth >= DEPTH_MAX:
+                swept.unreadable[readable(below)] = f"deeper than {DEPTH_MAX} folders"
+            else:
+                self._folder(number, root, below, depth + 1)
+
+    def _files(self, folder: str, listing: Listing) -> None:
+        """Take in what the files of a folder are now."""
+        changed, holds = self._memory.changed, self._memory.holds
+        is_quiet = listing.is_sure and changed is not None and folder not in changed
+        for path, (found, was_link, before) in listing.files.items():
+            # A link's end may move without a word, and so may the size of what is not followed.
+            if before is not None and not was_link and (is_quiet or (listing.is_sure and holds(before.identity))):
+                self._found.append(before)
+                continue
+            candidate, linked = _candidate(path, found, self._inside)
+            if candidate != before:
+                self._is_same = False
+                listing.files[path] = found, linked, candidate
+            if candidate is not None:
+                self._found.append(candidate)
+
+    def _listing(self, number: int, root: Root, folder: str) -> Listing:
+        """Return what a folder holds, as it was listed before where it cannot have changed. Raises OSError."""
+        before, changed = self._before.get((number, folder)), self._memory.changed
+        if before is not None and before.is_sure and changed is not None and folder not in changed:
+            return before
+        stat = os.lstat(self._inside[number] if folder == str(root.path) else folder)
+        stamp = stat.st_dev, stat.st_ino, stat.st_mtime_ns
+        now = self._memory.monotonic_nano()
+        if before is not None and (now < before.rest_nano or (before.stamp == stamp and before.is_sure)):
+            return before
+        listing = Listing(
+            stamp=stamp, listed_nano=now,
+            since_nano=before.since_nano if before is not None and before.stamp == stamp else now,
+        )  # fmt: skip
+        self._list(root, folder, before, listing)
+        took = self._memory.monotonic_nano() - now
+        if took > LONG_NS:
+            listing.rest_nano = now + took * REST
+        if before is None or (before.folders, before.files.keys()) != (listing.folders, listing.files.keys()):
+            self._is_same = False
+        return listing
+
+    def _list(self, root: Root, folder: str, before: Listing | None, listing: Listing) -> None:
+        known = before.files if before is not None else {}
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name, path = entry.name, entry.path
+                is_folder = entry.is_dir(follow_symlinks=False)
+                # Of most names of a folder that is no log folder nothing is kept.
+                if name.startswith(".") or not (is_folder or root.may_be_log(name)) or path in root.ours:
+                    continue
+                if (why := root.excludes(path)) is not None:
+                    listing.excluded[readable(path)] = why
+                elif is_folder:
+                    listing.folders.append(path)
+                elif path in known:
+                    listing.files[path] = known[path]
+                elif (found := _recognise(root, path)) is not None:
+                    if len(listing.files) >= FOLDER_FILES_MAX:
+                        listing.too_many = True
+                        break
+                    listing.files[path] = found, False, None
+        # /var/log/containers holds links to the files of /var/log/pods only.
+        listing.folders = sorted(below for below in listing.folders if not below.endswith("/log/containers"))

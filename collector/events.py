@@ -92,6 +92,27 @@ class GenerationUnknown(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HintsLost(Event):
+    """The kernel does not tell of every folder (no watch or instance is left): sweeps find what it does not tell."""
+
+    level: ClassVar[Level] = Level.WARNING
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="hints_lost_total", help="Times that the kernel had no inotify watch or instance left"),
+    )
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HintsOverflowed(Event):
+    """More happened in folders than the kernel's queue holds: everything is looked at."""
+
+    level: ClassVar[Level] = Level.WARNING
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="hints_overflowed_total", help="Overflows of the kernel's queue of folder changes"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BookmarkBegun(Event):
     """There is no bookmark of this node: a new incarnation of the collector begins (C5)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ashiato.core.events import BytesLost
 from ashiato.core.ids import Kind, Source
+from ashiato.core.layout import recognise
 from ashiato.core.ledger import Gap
 from collector.bookmark import Remembered
 from collector.content import Gzipped
@@ -34,6 +35,16 @@ def unreadable_folder(plan: Plan, swept: Swept, folder: str, *, why: str, now_un
     )
     plan.stated_unreadable.add(folder)
     plan.events.append(FileUnreadable(path=folder, error=why))
+
+
+def excluded(plan: Plan, swept: Swept, path: str, *, why: str, now_unix_nano: int) -> None:
+    """Say that something is there and is not followed, because the configuration says so."""
+    root = swept.roots[-1]
+    source = recognise(path, cluster=root.cluster, node=root.node).source
+    plan.statements.append(
+        Gap(source=str(source), reason="excluded", time_start_unix_nano=str(now_unix_nano), detail=why)
+    )
+    plan.stated_excluded.add(path)
 
 
 def damaged(plan: Plan, candidate: Candidate, content: Gzipped, file_id: str) -> None:

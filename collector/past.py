@@ -19,7 +19,7 @@ class Past:
     """Remembered files that are not followed."""
 
     def __init__(self, contents: Contents) -> None:
-        self._contents = contents
+        self.contents = contents
         self.waiting: dict[str, Remembered] = {}
         """Open files that no sweep has seen again yet."""
         self.done: dict[Identity, str] = {}
@@ -37,7 +37,7 @@ class Past:
 
     def wait(self, file_id: str) -> None:
         """Take in that a file is open and not followed."""
-        self.waiting[file_id] = file = self._contents.files[file_id]
+        self.waiting[file_id] = file = self.contents.files[file_id]
         self._inodes[file_id] = inode = file.identity[1]
         self._waiting_by_inode[inode].append(file_id)
 
@@ -53,7 +53,7 @@ class Past:
         waiting = [self.waiting[i] for i in self._waiting_by_inode.get(identity[1], ()) if i in self.waiting]
         same = [file for file in waiting if file.identity == identity]
         renumbered = [file for file in waiting if file.identity != identity and file.generation]
-        done = self._contents.files.get(self.done.get(identity, ""))
+        done = self.contents.files.get(self.done.get(identity, ""))
         return [*reversed(same), *([done] if done is not None else []), *reversed(renumbered)]
 
     def of_source(self, candidate: Candidate, *, followed: Container[str], plan: Plan) -> list[Remembered]:
@@ -65,7 +65,7 @@ class Past:
 
     def _of_source(self, candidate: Candidate, followed: Container[str], plan: Plan) -> Iterator[Remembered]:
         source, restart_count = str(candidate.found.source), candidate.found.restart_count
-        for file_id, file in self._contents.files.items():
+        for file_id, file in self.contents.files.items():
             known = file.known
             if known.source != source or known.restart_count != restart_count or file.head is None:
                 continue
@@ -94,7 +94,7 @@ class Past:
         """Take in that a file that lies on the disk is closed."""
         self.settled[file.identity] = look.stored_size, look.modified_nano, look.changed_nano
         file_id = file.facts.file_id
-        if self._contents.files[file_id].identity == file.identity:
+        if self.contents.files[file_id].identity == file.identity:
             self.done[file.identity] = file_id
         else:
             self.packed[file_id] = file.identity

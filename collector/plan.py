@@ -46,6 +46,7 @@ class Plan:
     given_up: list[Followed] = field(default_factory=list)
     """Truncated files of which no copy was found."""
     stated_unreadable: set[str] = field(default_factory=set)
+    stated_excluded: set[str] = field(default_factory=set)
     unread: list[str] = field(default_factory=list)
     """Files that are born and cannot be opened yet."""
     events: list[Event] = field(default_factory=list)

@@ -21,7 +21,7 @@ from ashiato.core.ids import FileId, Source, next_ulid, partition_of, ulid
 from ashiato.core.ledger import Born
 from ashiato.core.ports import Clock, Partition
 from collector import losses
-from collector.bookmark import Contents, Known, Moved, Remembered
+from collector.bookmark import Known, Moved, Remembered
 from collector.content import Content, Gzipped, Plain
 from collector.descriptors import Descriptors
 from collector.discovery import Candidate, Swept
@@ -29,7 +29,7 @@ from collector.events import FileBorn
 from collector.followed import Cursor, Followed
 from collector.past import Past, settled
 from collector.plan import Identity, Plan, Recovered, Settled, facts_of
-from collector.recall import begins_alike, is_beginning_of, is_same, open_plain, resume_copy, resume_inode
+from collector.recall import begins_alike, is_same, may_be_copy, open_plain, resume_copy, resume_inode
 
 GZIPPED_OPEN_MAX: Final = 16
 """Gzipped rotations read at once: each holds a decompressor and a window."""
@@ -57,40 +57,48 @@ class Planner:
     """Decides. Changes nothing of the files that are followed, and may run beside their shipping."""
 
     def __init__(
-        self, *, files: Mapping[str, Followed], past: Past, contents: Contents, clock: Clock,
+        self, *, files: Mapping[str, Followed], past: Past, clock: Clock,
         randomness: Callable[[int], bytes], partitions: dict[str, int], descriptors: Descriptors, resent: bool,
+        configuration: str,
     ) -> None:  # fmt: skip
         self.by_identity: dict[Identity, Followed] = {}
         self.unreadable: set[str] = set()
         """Paths that are named in the ledger as unreadable."""
+        self.excluded: set[str] = set()
+        """Paths that are named in the ledger as excluded by this configuration."""
         self.cut: dict[str, Cut] = {}
         self.copies: dict[Identity, tuple[Settled, int]] = {}
         """Copies that are waited for: as they were, and since when."""
         self.resent = resent
         """The first sweep of a collector that lost its bookmark is under way (C5)."""
+        self._configuration = configuration
         self._files = files
         self._past = past
-        self._contents = contents
         self._clock = clock
         self._randomness = randomness
         self._partitions = partitions
         self._descriptors = descriptors
         self._gzipped_left = GZIPPED_OPEN_MAX
-        self._last_id = FileId(max(contents.files, default=""))
+        self._last_id = FileId(max(past.contents.files, default=""))
         """Before the first birth, the newest that is remembered: the clock may have been put back since."""
 
     def plan(self, swept: Swept) -> Plan:
         """Return what a sweep means."""
-        self._gzipped_left = GZIPPED_OPEN_MAX - sum(isinstance(f.content, Gzipped) for f in self._files.values())
+        self._gzipped_left = GZIPPED_OPEN_MAX - sum(isinstance(f.content, Gzipped) for f in list(self._files.values()))
         plan = Plan(seen=frozenset(candidate.identity for candidate in swept.candidates))
         for candidate in self._known_inodes(swept, plan):
             if candidate.found.compressed:
                 self._compressed(candidate, plan)
             else:
                 self._unknown(candidate, plan)
+        now = self._clock.now_unix_nano()
         for folder, why in swept.unreadable.items():
             if folder not in self.unreadable:
-                losses.unreadable_folder(plan, swept, folder, why=why, now_unix_nano=self._clock.now_unix_nano())
+                losses.unreadable_folder(plan, swept, folder, why=why, now_unix_nano=now)
+        for path, setting in swept.excluded.items():
+            if path not in self.excluded:
+                why = f"{path}: excluded by {setting}, configuration {self._configuration}"
+                losses.excluded(plan, swept, path, why=why, now_unix_nano=now)
         self._vanished(swept, plan)
         self._not_copied(plan)
         return plan
@@ -167,19 +175,17 @@ class Planner:
         if (resumed := resume_copy(overwritten, content)) is not None:
             self._known_again(*resumed, candidate, content, plan, is_copy=True)
             return None
-        for file in self._files.values():
-            if file.facts.source == str(candidate.found.source) and file.content is not None and not file.rotated:
-                if not is_beginning_of(content, file):
-                    continue
-                if self._may_be_truncated_next(candidate, plan):
-                    content.close()
-                    return None
-                return True
+        source = str(candidate.found.source)
+        for file in list(self._files.values()):
+            if file.facts.source != source or file.rotated or not may_be_copy(content, file):
+                continue
+            if self._may_be_truncated_next(candidate, plan):
+                content.close()
+                return None
+            return True
         heads = [file.head for file in originals]
         heads += [
-            file.head
-            for file in self._files.values()
-            if file.content is None and file.facts.source == str(candidate.found.source)
+            file.head for file in list(self._files.values()) if file.content is None and file.facts.source == source
         ]
         return any(begins_alike(head, content) for head in heads)
 
@@ -193,7 +199,7 @@ class Planner:
 
     def _goes_on_from_cut(self, candidate: Candidate, content: Content, plan: Plan) -> bool:
         taken = {recovered.file.facts.file_id for recovered in plan.recovered}
-        for file_id, cut in self.cut.items():
+        for file_id, cut in list(self.cut.items()):
             facts = cut.file.facts
             if (facts.source, facts.restart_count) != (str(candidate.found.source), candidate.found.restart_count):
                 continue
@@ -221,10 +227,10 @@ class Planner:
         except OSError as error:
             self._not_readable(candidate, known, error, plan)
             return
-        source = str(candidate.found.source)
+        source, seen = str(candidate.found.source), plan.seen or frozenset()
         if any(
-            f.facts.source == source and (f.unlinked or not f.in_sight) and is_same(f, content)
-            for f in self._files.values()
+            f.facts.source == source and (f.unlinked or f.identity not in seen) and is_same(f, content)
+            for f in list(self._files.values())
         ):
             # Its plain form has no name any more, and is being read to its end through its descriptor.
             content.close()
@@ -352,7 +358,7 @@ class Planner:
         """State the remembered files that no longer exist: what they held beyond the bookmark is a gap."""
         hidden = [*swept.missing, *swept.unreadable]
         assert plan.seen is not None
-        for file_id, file in self._past.waiting.items():
+        for file_id, file in list(self._past.waiting.items()):
             if (
                 file_id in plan.matched
                 or file.known.source in plan.deferred
@@ -376,7 +382,7 @@ class Planner:
     def _not_copied(self, plan: Plan) -> None:
         """Give up on truncated files of which no copy was found."""
         recovered = {one.file.facts.file_id for one in plan.recovered}
-        for file_id, cut in self.cut.items():
+        for file_id, cut in list(self.cut.items()):
             if file_id in recovered or cut.file.facts.source in plan.deferred:
                 continue
             cut.sweeps += 1

@@ -83,6 +83,16 @@ def begins_alike(head: Head | None, content: Content) -> bool:
     )
 
 
+def may_be_copy(content: Content, file: Followed) -> bool:
+    """Whether ``content`` is a copy of a followed file: of what it holds, or of what it held until just now.
+
+    Raises OSError.
+    """
+    if file.content is None:
+        return False
+    return is_beginning_of(content, file) or (is_same(file, content) and not is_same(file, file.content))
+
+
 def is_beginning_of(copy: Content, file: Followed) -> bool:
     """Whether ``copy`` is what ``file`` began with, as far as head and end tell; never where it is empty.
 

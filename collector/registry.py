@@ -11,20 +11,21 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ashiato.adapters.telemetry import Telemetry
+from ashiato.core import attest
 from ashiato.core.errors import TransientError
-from ashiato.core.ledger import Born, Closed
+from ashiato.core.ledger import Born, Closed, Span, Unattested
 from ashiato.core.ports import Clock
 from collector import losses
-from collector.bookmark import Bookmark, Done, Stated
+from collector.bookmark import Acked, Done, Stated
 from collector.content import Plain
 from collector.descriptors import Descriptors, for_this_process
 from collector.discovery import Swept
 from collector.events import FileClosed, GenerationUnknown
 from collector.followed import Followed
-from collector.ledger_file import LedgerFile
 from collector.past import Past
 from collector.plan import Identity, Plan, Recovered, closed_of, known_of
 from collector.planner import Cut, Planner, moved, renamed
+from collector.spans import Spans
 
 
 class Registry:
@@ -33,29 +34,32 @@ class Registry:
     def __init__(
         self,
         *,
-        bookmark: Bookmark,
-        ledger: LedgerFile,
+        spans: Spans,
         clock: Clock,
         telemetry: Telemetry,
         randomness: Callable[[int], bytes],
         partitions: dict[str, int],
         resent: bool,
+        configuration: str = "",
         descriptors: Descriptors | None = None,
     ) -> None:
         self.files: dict[str, Followed] = {}
         self.partitions = partitions
         self.bytes_lost = 0
-        self._bookmark = bookmark
-        self._ledger = ledger
+        self._spans = spans
+        self._bookmark = bookmark = spans.bookmark
+        self._ledger = spans.ledger
         self._clock = clock
         self._telemetry = telemetry
         self._without_generation: set[int] = set()
         """Devices of which it was said that they tell no generation."""
         self._take_from_ledger()
+        self._newest_remembered = max(bookmark.contents.files, default="")
         self._past = Past(bookmark.contents)
         self._planner = Planner(
-            files=self.files, past=self._past, contents=bookmark.contents, clock=clock, randomness=randomness,
+            files=self.files, past=self._past, clock=clock, randomness=randomness,
             partitions=partitions, descriptors=descriptors or for_this_process(), resent=resent,
+            configuration=configuration,
         )  # fmt: skip
 
     @property
@@ -67,6 +71,11 @@ class Registry:
     def wants_sweep(self) -> bool:
         """Whether something waits for the next sweep: a truncated file, or what may be a copy of one."""
         return bool(self._planner.cut or self._planner.copies)
+
+    def file_id_of(self, identity: Identity) -> str:
+        """Return the id of the file of an inode, '' where none is known."""
+        file = self._planner.by_identity.get(identity)
+        return file.facts.file_id if file is not None else self._past.done.get(identity, "")
 
     def holds(self, identity: Identity) -> bool:
         """Whether an inode is followed, so that a sweep need not look at it again."""
@@ -80,12 +89,14 @@ class Registry:
 
     def carry_out(self, plan: Plan) -> None:
         """Make a plan durable, then true. Raises TransientError, with nothing changed, where the disk is full."""
-        # (C7) a birth is durable before the file's first frame leaves
+        # (C7) a birth is durable before the file's first frame leaves; (C9) a gap stands behind the span before it
+        cut = self._spans.before(plan.statements, self.files)
         try:
-            self._ledger.append(plan.statements)
+            self._ledger.append([*cut.statements, *plan.statements])
         except TransientError:
             plan.discard()
             raise
+        self._spans.settle(cut)
         if plan.statements:
             self._bookmark.note(*plan.entries, Stated(n=self._ledger.head.n))
         else:
@@ -93,7 +104,7 @@ class Registry:
         self._let_happen(plan)
         for event in plan.events:
             self._telemetry.emit(event)
-        if plan.statements:
+        if plan.statements or plan.follow:
             self._bookmark.flush()
         if self._bookmark.is_large:
             self._bookmark.compact(self._past.kept)
@@ -112,6 +123,7 @@ class Registry:
         self._past.settled.update(plan.settled)
         self._past.packed.update(plan.packed)
         self._planner.unreadable |= plan.stated_unreadable
+        self._planner.excluded |= plan.stated_excluded
         for file_id in plan.unread:
             self._past.wait(file_id)
         if plan.seen is not None:
@@ -139,7 +151,9 @@ class Registry:
             content = file.content
             if content is None:
                 continue
-            if file.changed_content or file.size < max(before, file.cursor.offset):
+            # A copy may end before what was sent of its original.
+            floor = before if file.is_copy else max(before, file.cursor.offset)
+            if file.changed_content or file.size < floor:
                 cut.append(self._truncated(file, before))
                 plan.drop.append(file)
             elif isinstance(content, Plain) and (content.is_replaced or not (file.in_sight or content.is_held)):
@@ -184,7 +198,17 @@ class Registry:
                 file.closing, file.end_sent = "", False
             else:
                 ended.append(file)
-        self._ledger.append([closed_of(file) for file in ended])
+        cut = self._spans.of(ended, is_last=True)
+        try:
+            self._ledger.append([*cut.statements, *map(closed_of, ended)])
+        except TransientError:
+            for file in ended:
+                if file.unlinked:
+                    # It may be its own bytes that leave no room on the disk.
+                    self._forget_identity(file)
+                    file.let_go()
+            raise
+        self._spans.settle(cut)
         for file in ended:
             modified = file.content.look().modified_nano if file.content is not None else 0
             self._bookmark.note(
@@ -213,6 +237,9 @@ class Registry:
             self._planner.unreadable.discard(file.path)
             self._say_generation(file)
             file.look(self._clock.monotonic_nano())
+        if not file.is_ledger:
+            is_new = file_id > self._newest_remembered
+            self._spans.follow(file, self._bookmark.contents.files[file_id], is_new=is_new)
 
     def _say_generation(self, file: Followed) -> None:
         device = file.identity[0]
@@ -263,8 +290,29 @@ class Registry:
             match line.statement:
                 case Born() as born if born.file_id not in contents.files:
                     self._bookmark.note(known_of(born))
+                case Span() as span if span.file_id in contents.files:
+                    self._bookmark.note(_acked_of(span))
+                case Unattested() as range_ if range_.file_id in contents.files:
+                    known = contents.files[range_.file_id]
+                    self._bookmark.note(
+                        Acked(
+                            file_id=range_.file_id, offset=int(range_.offset_end), position=known.position,
+                            incarnation=known.incarnation, attested=True,
+                        )
+                    )  # fmt: skip
                 case Closed() as closed if closed.file_id in contents.files:
                     self._bookmark.note(Done(file_id=closed.file_id, size=int(closed.size)))
                 case _:
                     pass
+        for file_id, file in contents.files.items():
+            if file.span is not None:
+                file.salt = attest.salt_of(self._spans.attester.secret, file_id, file.span[0])
         self._bookmark.note(Stated(n=self._ledger.head.n))
+
+
+def _acked_of(span: Span) -> Acked:
+    """(C3) Return what a span says that a crash kept from the bookmark: it was acknowledged, for it was stated."""
+    return Acked(
+        file_id=span.file_id, offset=int(span.offset_end), position=int(span.position), incarnation=span.incarnation,
+        attested=True, span_start=int(span.offset_start), span_sha256=span.sha256,
+    )  # fmt: skip

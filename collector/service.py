@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -16,6 +17,7 @@ import msgspec
 
 from ashiato import __version__
 from ashiato.adapters import files
+from ashiato.adapters.signer import open_signer, read_or_make
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.errors import AshiatoError, NotHeldError, RefusedError, SettingsError, TransientError
 from ashiato.core.events import PartUnavailable, ServiceStarted, ServiceStopped
@@ -24,16 +26,22 @@ from ashiato.core.ledger import Config, Gap
 from ashiato.core.ports import BusWriter, Clock
 from collector.attention import Attention
 from collector.beat import Pulse
-from collector.bookmark import Bookmark, Owner, Stated, Topics
+from collector.bookmark import Bookmark, Late, Owner, Secret, Stated, Topics
 from collector.delivery import RETRY_S_MAX, RETRY_S_MIN, Delivery
-from collector.discovery import Recognised, Root, sweep
+from collector.discovery import Root
 from collector.events import BookmarkBegun, BookmarkTorn, DrainCutShort
+from collector.finding import Finder, roots_of
 from collector.followed import ContentChangedError, Followed
 from collector.ledger_file import LedgerFile
+from collector.open_span import Attester
 from collector.registry import Registry
 from collector.settings import CollectorSettings
+from collector.span_events import StateNotReserved, StateReserve, StateReserveUsed
+from collector.spans import Spans
+from collector.vigil import Vigil
 
 DRAIN_POLL_S = 0.02
+SECRET_BYTES = 32
 ALIVE_NS = 60_000_000_000
 """A loop that has not come round for this long hangs: it waits for nothing but its own disk."""
 UNLINKED_SETTLE_NS = 1_000_000_000
@@ -63,11 +71,13 @@ class Collector:
         self._node = check_name(settings.node or socket.gethostname(), "node")
         check_name(settings.cluster, "cluster")
         self._state = Path(settings.state_dir).absolute()
-        self._recognised: Recognised = {}
+        self._configuration = hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()
         self._attention = Attention()
         self._has_swept = False
         self._turned_nano = clock.monotonic_nano()
         """When the loop last came round."""
+        self._reserve: StateReserve | None = None
+        self._reserve_is_used = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow files until ``stop`` is set, then drain.
@@ -78,13 +88,23 @@ class Collector:
 
         """
         with _claimed(self._state):
-            self._bookmark = Bookmark(self._state / "bookmark")
-            self._ledger = LedgerFile(self._state / "ledger", node=self._node, clock=self._clock)
+            self._open()
             try:
                 await self._run(stop)
             finally:
                 self._bookmark.close()
                 self._ledger.close()
+
+    def _open(self) -> None:
+        reserve_bytes = self._settings.reserve_bytes
+        key_file = Path(self._settings.node_key_file or self._state / "node.key").absolute()
+        self._signer = open_signer(key_file, self._randomness)
+        self._secret = read_or_make(self._state / "secret", lambda: self._randomness(SECRET_BYTES))
+        self._bookmark = Bookmark(self._state / "bookmark", reserve_bytes=reserve_bytes)
+        self._ledger = LedgerFile(
+            self._state / "ledger", node=self._node, clock=self._clock, signer=self._signer,
+            reserve_bytes=reserve_bytes, durable_n=self._bookmark.contents.stated,
+        )  # fmt: skip
 
     async def _run(self, stop: asyncio.Event) -> None:
         partitions = await self._partitions(stop)
@@ -92,15 +112,25 @@ class Collector:
         if partitions is None or resent is None:
             return
         self._bookmark.note(Topics(partitions=partitions))
+        self._vigil = Vigil(
+            self._settings, bookmark=self._bookmark, ledger=self._ledger, clock=self._clock, telemetry=self._telemetry
+        )
+        self._spans = Spans(
+            attester=Attester(secret=self._secret, clock=self._clock), ledger=self._ledger, bookmark=self._bookmark,
+            clock=self._clock, telemetry=self._telemetry, interval_ns=int(self._settings.span_interval_s * 1e9),
+        )  # fmt: skip
         self.registry = Registry(
-            bookmark=self._bookmark, ledger=self._ledger, clock=self._clock, telemetry=self._telemetry,
-            randomness=self._randomness, partitions=partitions, resent=resent,
+            spans=self._spans, clock=self._clock, telemetry=self._telemetry, randomness=self._randomness,
+            partitions=partitions, resent=resent, configuration=self._configuration,
+        )  # fmt: skip
+        self._finder = Finder(
+            self._all_roots(), interval_s=self._settings.sweep_interval_s, clock=self._clock,
+            telemetry=self._telemetry, holds=self.registry.holds,
         )  # fmt: skip
         self._pulse = Pulse(self._settings, registry=self.registry, ledger=self._ledger, clock=self._clock)
-        self._roots = self._all_roots()
         self.delivery = Delivery(
-            self._settings, partitions=partitions, writer=self._writer, bookmark=self._bookmark, pulse=self._pulse,
-            clock=self._clock, telemetry=self._telemetry,
+            self._settings, partitions=partitions, writer=self._writer, spans=self._spans, vigil=self._vigil,
+            pulse=self._pulse, clock=self._clock, telemetry=self._telemetry,
         )  # fmt: skip
         shipping = asyncio.create_task(self.delivery.run())
         self._telemetry.emit(ServiceStarted(version=__version__, detail=f"node {self._node}"))
@@ -110,6 +140,7 @@ class Collector:
         finally:
             shipping.cancel()
             await asyncio.gather(shipping, return_exceptions=True)
+            self._spans.conclude(self.registry.files.values())
             for file in self.registry.files.values():
                 file.let_go()
             self.delivery.flush()
@@ -153,9 +184,13 @@ class Collector:
             try:
                 owner = self._bookmark.contents.owner
                 assert owner is not None
-                digest = hashlib.sha256(msgspec.json.encode(self._settings, order="sorted")).hexdigest()
                 self._bookmark.flush()
-                self._ledger.append([Config(sha256=digest, exclusions=self._excluded(), incarnation=owner.incarnation)])
+                public_key = base64.b64encode(self._signer.public_key).decode()
+                config = Config(
+                    sha256=self._configuration, exclusions=self._excluded(), incarnation=owner.incarnation,
+                    key_id=self._signer.key_id, public_key=public_key,
+                )  # fmt: skip
+                self._ledger.append([config])
             except TransientError as error:
                 self._unavailable("state_dir", error, 1)
                 await _pause(stop, 1)
@@ -165,15 +200,26 @@ class Collector:
 
     def _claim(self) -> bool:
         """Make the bookmark this node's; another node's, or none, begins a new incarnation (C5)."""
-        machine = _machine_id()
-        owner = self._bookmark.contents.owner
-        if owner is not None and (owner.node, owner.machine) == (self._node, machine):
+        machine, secret_id = _machine_id(), hashlib.sha256(b"ashiato secret/1\n" + self._secret).hexdigest()[:16]
+        contents = self._bookmark.contents
+        owner = contents.owner
+        if owner is None:
+            reason = "there is none"
+        elif (owner.node, owner.machine) != (self._node, machine):
+            reason = f"it belongs to node {owner.node}, or to another machine"
+        elif contents.secret_id not in ("", secret_id):
+            reason = "its spans have salts of a secret that is gone"
+        elif contents.stated > self._ledger.head.n:
+            # (C3) A number would be used twice for the files that it knows.
+            reason = f"the ledger lacks lines from {self._ledger.head.n} on"
+        else:
+            if not contents.secret_id:
+                self._bookmark.note(Secret(id=secret_id))
             return False
-        reason = "there is none" if owner is None else f"it belongs to node {owner.node}, or to another machine"
         new = Owner(node=self._node, machine=machine, incarnation=self._randomness(16).hex())
         # The ledger's present lines, if there are any, speak of the incarnation before.
         resent = owner is not None or self._ledger.head.n > 0
-        self._bookmark.note(new, Stated(n=self._ledger.head.n))
+        self._bookmark.note(new, Stated(n=self._ledger.head.n), Secret(id=secret_id), Late(is_late=False))
         self._telemetry.emit(BookmarkBegun(incarnation=new.incarnation, reason=reason))
         return resent
 
@@ -183,11 +229,7 @@ class Collector:
         if self._settings.access_dir:
             access = Path(self._settings.access_dir).absolute()
             roots.append(Root(path=access, cluster=cluster, node=node, kind=Kind.ACCESS))
-        all_files = self._settings.all_files
-        return roots + [
-            Root(path=Path(root).absolute(), cluster=cluster, node=node, all_files=all_files, exclude=self._excluded())
-            for root in self._settings.roots
-        ]
+        return roots + roots_of(self._settings, node=node)
 
     def _excluded(self) -> tuple[str, ...]:
         return tuple(str(Path(folder).absolute()) for folder in self._settings.exclude)
@@ -195,35 +237,45 @@ class Collector:
     # -- following -------------------------------------------------------------------------------------------
 
     async def _follow(self, stop: asyncio.Event, shipping: asyncio.Task[None]) -> None:
-        sweep_due = 0
         while not stop.is_set():
-            self._turned_nano = now = self._clock.monotonic_nano()
-            if now >= sweep_due and await self._sweep():
-                sweep_due = now + int(self._settings.sweep_interval_s * 1e9)
+            self._turned_nano = self._clock.monotonic_nano()
+            if self._finder.is_due(eager=self._wants_sweep()):
+                await self._sweep()
+            elif self._finder.is_hinted:
+                await self._sweep(whole=False)
             self._look(settle_ns=int(self._settings.settle_s * 1e9), unlinked_settle_ns=UNLINKED_SETTLE_NS)
+            self._spans.tick(self.registry.files.values())
             self._beat(last=False)
             self.delivery.flush()
+            self._tell_reserve()
             _raise_failed(shipping)
-            await _pause(stop, self._settings.poll_interval_s)
+            await self._finder.pause(stop, self._settings.poll_interval_s)
 
-    async def _sweep(self, *, anew: bool = False) -> bool:
-        """Take in what there is; return False where files were left for the next sweep."""
+    def _wants_sweep(self) -> bool:
+        registry = self.registry
+        return bool(registry.wants_sweep or registry.files_unreadable or self._pulse.wants_sweep)
+
+    async def _sweep(self, *, whole: bool = True, anew: bool = False) -> None:
+        """Take in what there is; the watermark moves where all of it was seen."""
         started = self._clock.now_unix_nano()
-        swept = await asyncio.to_thread(sweep, self._roots, self._recognised)
+        swept = await self._finder.sweep(whole=whole)
         plan = await asyncio.to_thread(self.registry.plan, swept)
+        due = self._vigil.planned(plan)
         try:
             self.registry.carry_out(plan)
         except TransientError as error:
             self._unavailable("state_dir", error, self._settings.sweep_interval_s)
-            return True
+            return
+        self._vigil.carried_out(swept, plan, due, self.registry)
         self._has_swept = True
         self._attention.swept(self.registry.files)
         if plan.deferred:
-            return False
+            self._finder.hurry()
+        if plan.deferred or not whole:
+            return
         # Every file is asked, so that whatever was written before this sweep began is waited for.
         self._look(settle_ns=int(self._settings.settle_s * 1e9), unlinked_settle_ns=UNLINKED_SETTLE_NS, everything=True)
         self._pulse.swept(started, anew=anew)
-        return True
 
     def _look(self, *, settle_ns: int, unlinked_settle_ns: int, everything: bool = False) -> None:
         files = self._attention.due(self.registry.files, everything=everything)
@@ -241,6 +293,20 @@ class Collector:
         except TransientError as error:
             self._unavailable("state_dir", error, self._settings.poll_interval_s)
 
+    def _tell_reserve(self) -> None:
+        """(C8) Say how much can be stated although the disk is full, and say it aloud once it is used."""
+        told = StateReserve(ledger=self._ledger.reserve_left_bytes, bookmark=self._bookmark.reserve_left_bytes)
+        if told == self._reserve:
+            return
+        self._telemetry.emit(told)
+        half = self._settings.reserve_bytes // 2
+        is_used = self._ledger.is_reserved and min(told.ledger, told.bookmark) < half
+        if is_used and not self._reserve_is_used:
+            self._telemetry.emit(StateReserveUsed(ledger=told.ledger, bookmark=told.bookmark))
+        elif self._reserve is None and half and not self._ledger.is_reserved:
+            self._telemetry.emit(StateNotReserved(path=str(self._state)))
+        self._reserve, self._reserve_is_used = told, is_used
+
     # -- stopping --------------------------------------------------------------------------------------------
 
     async def _drain(self, shipping: asyncio.Task[None]) -> None:
@@ -257,6 +323,7 @@ class Collector:
             if not any(_is_left(file) for file in self.registry.files.values() if beaten or not file.is_ledger):
                 if beaten:
                     return
+                self._spans.conclude(self.registry.files.values())
                 self._beat(last=True)
                 beaten = True
             else:
@@ -276,8 +343,10 @@ class Collector:
             for file in left
         ]  # fmt: skip
         self._telemetry.emit(DrainCutShort(count=sum(file.waiting for file in left), files=len(left)))
+        cut = self._spans.before(gaps, self.registry.files)
         try:
-            self._ledger.append(gaps)
+            self._ledger.append([*cut.statements, *gaps])
+            self._spans.settle(cut)
         except TransientError as error:
             self._unavailable("state_dir", error, 0)
 
