@@ -161,9 +161,14 @@ def _gaps(fold: LedgerFold) -> tuple[defaultdict[str, tuple[GapStated, ...]], li
 
 
 def _in_scope(gaps: list[GapStated], where: Node) -> tuple[GapStated, ...]:
-    """Return the gaps of folders in which a match could have lain."""
-    may = possible(where, facts_of_folders([gap.source for gap in gaps]))
-    chosen = [gap for gap, may_match in zip(gaps, may, strict=True) if may_match]
+    """Return the gaps of sources, and of folders, in which a match could have lain."""
+    folders = [gap for gap in gaps if gap.source.startswith(f"{Kind.FILE}/")]
+    sources = [gap for gap in gaps if not gap.source.startswith(f"{Kind.FILE}/")]
+    may = [
+        *possible(where, facts_of_folders([gap.source for gap in folders])),
+        *possible(where, facts_of(tuple(gap.source for gap in sources))),
+    ]
+    chosen = [gap for gap, may_match in zip([*folders, *sources], may, strict=True) if may_match]
     return tuple(sorted(chosen, key=lambda gap: (gap.source, gap.stated_unix_nano)))
 
 
