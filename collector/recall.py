@@ -64,7 +64,8 @@ def is_same(file: Followed, content: Content) -> bool:
 
     Never where nothing was read. Raises OSError.
     """
-    cursor, head, size = file.cursor, file.head, content.size()
+    cursor, size = file.cursor, content.size()
+    head = file.head if file.head is None or size >= file.head.length else file.head_before
     at = cursor.offset - len(cursor.guard)
     common = min(size, cursor.offset) - at
     if head is None or size < head.length or common < 0 or (cursor.guard and not common):

@@ -109,8 +109,8 @@ async def test_a_bookmark_of_the_release_before_goes_on(node: Node) -> None:
     async with node.collector():
         await until(lambda: node.contents(Kind.FILE) == [lines(0, 105)])
     assert not node.stated(Gap)
-    (file,) = node.files(Kind.FILE)
-    assert file.bytes_sent == len(lines(0, 105))
+    (held,) = node.files(Kind.FILE)
+    assert held.bytes_sent == len(lines(0, 105))
 
 
 async def test_a_device_that_has_another_number_after_a_restart_is_the_same(node: Node) -> None:
@@ -121,14 +121,15 @@ async def test_a_device_that_has_another_number_after_a_restart_is_the_same(node
     path = node.state / "bookmark"
     contents, _ = bookmark._read(path)
     moved = [msgspec.structs.replace(file.known, device=12345) for file in contents.files.values()]
-    entries = [contents.owner, bookmark.Topics(partitions=contents.partitions), bookmark.Stated(n=contents.stated)]
+    entries: list[Any] = [contents.owner, bookmark.Topics(partitions=contents.partitions)]
+    entries.append(bookmark.Stated(n=contents.stated))
     for known in moved:
         file = contents.files[known.file_id]
         acked = bookmark.Acked(
             file_id=known.file_id, offset=file.offset, position=0, guard=file.guard, guard_bytes=file.guard_bytes
         )
         entries += [known, file.head, acked]
-    path.write_bytes(b"".join(bookmark._encode(entry) for entry in entries if entry is not None))
+    path.write_bytes(b"".join(bookmark._encode(entry) for entry in entries))
     node.write(log, lines(10, 5))
     async with node.collector():
         await until(lambda: node.contents(Kind.FILE) == [lines(0, 15)])
