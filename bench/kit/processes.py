@@ -36,10 +36,13 @@ class Measured:
     @classmethod
     def start(cls, name: str, arguments: list[str], log: Path, *, metrics_port: int = 0) -> Measured:
         """Start ``python -m …``; what it says goes to ``log``."""
+        return cls.start_command(name, [sys.executable, "-P", "-m", *arguments], log, metrics_port=metrics_port)
+
+    @classmethod
+    def start_command(cls, name: str, command: list[str], log: Path, *, metrics_port: int = 0) -> Measured:
+        """Start any program."""
         with log.open("wb") as stream:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", *arguments], stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
-            )
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
         return cls(name, process, log, metrics_port)
 
     def begin(self) -> None:
