@@ -72,7 +72,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, tag="head"):
     sha256: str
 
 
-class Acked(msgspec.Struct, frozen=True, kw_only=True, tag="acked"):
+class Acked(msgspec.Struct, frozen=True, kw_only=True, tag="acked", omit_defaults=True):
     """Everything below ``offset`` is kept by the bus; ``guard`` is a digest of the bytes before it."""
 
     file_id: str
@@ -83,6 +83,25 @@ class Acked(msgspec.Struct, frozen=True, kw_only=True, tag="acked"):
     """Of the bus that ``position`` is a place on."""
     guard_bytes: int = 64
     """How many bytes before the offset ``guard`` is made of, where there are so many."""
+    attested: bool = False
+    """The ledger states spans up to ``offset``; False in bookmarks of a release that stated none."""
+    span_start: int = -1
+    span_sha256: str = ""
+    """The last span, where only the ledger told of it after a crash: it guards the bytes in the place of ``guard``."""
+    sent_max: int = 0
+    """Nothing behind it was sent; 0 for as much as one span allows."""
+
+
+class Secret(msgspec.Struct, frozen=True, kw_only=True, tag="secret"):
+    """Which secret the salts of this bookmark's spans are made of: without it, nothing of them can be begun again."""
+
+    id: str
+
+
+class Late(msgspec.Struct, frozen=True, kw_only=True, tag="late"):
+    """Whether spans were due and could not be stated, so that more than a span may have been sent behind ``Acked``."""
+
+    is_late: bool
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True, tag="moved"):
@@ -95,6 +114,13 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True, tag="moved"):
     generation: int = 0
 
 
+class Checked(msgspec.Struct, frozen=True, kw_only=True, tag="checked"):
+    """What cross-checks remember of a source: it moves with the bytes that it was made of."""
+
+    source: str
+    mark: bytes
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     """A file is closed and all of it is acknowledged."""
 
@@ -103,7 +129,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     modified_nano: int = 0
 
 
-Entry = Owner | Topics | Stated | Known | Head | Acked | Moved | Done
+Entry = Owner | Topics | Stated | Known | Head | Acked | Moved | Done | Secret | Late | Checked
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Entry)
 
@@ -124,11 +150,26 @@ class Remembered:
     modified_nano: int = 0
     copied: Moved | None = None
     """Its bytes lie under another inode than that of its birth."""
+    attested: bool = True
+    span: tuple[int, str] | None = None
+    """Start and digest of the last span, where it is what guards the bytes."""
+    sent_max: int = 0
+    salt: bytes = b""
+    """Of that span."""
 
     @property
     def identity(self) -> tuple[int, int]:
         """Device and inode of its bytes."""
         return (self.copied or self.known).device, (self.copied or self.known).inode
+
+    def acked(self, *, sent_max: int | None = None) -> Acked:
+        """Return the entry that says how far it is acknowledged."""
+        start, sha256 = self.span or (-1, "")
+        return Acked(
+            file_id=self.known.file_id, offset=self.offset, position=self.position, guard=self.guard,
+            incarnation=self.incarnation, guard_bytes=self.guard_bytes, attested=self.attested, span_start=start,
+            span_sha256=sha256, sent_max=self.sent_max if sent_max is None else sent_max,
+        )  # fmt: skip
 
     @property
     def generation(self) -> int:
@@ -143,7 +184,11 @@ class Contents:
     owner: Owner | None = None
     partitions: dict[str, int] = field(default_factory=dict)
     stated: int = 0
+    secret_id: str = ""
+    is_late: bool = False
     files: dict[str, Remembered] = field(default_factory=dict)
+    marks: dict[str, bytes] = field(default_factory=dict)
+    """Per source, what cross-checks remember."""
 
     def apply(self, entry: Entry) -> None:
         """Fold an entry in; entries of files that were never known mean nothing."""
@@ -152,10 +197,17 @@ class Contents:
                 # What stands before it belonged to another node (C5).
                 self.owner, self.stated = entry, 0
                 self.files.clear()
+                self.marks.clear()
             case Topics():
                 self.partitions = entry.partitions
             case Stated():
                 self.stated = max(self.stated, entry.n)
+            case Secret():
+                self.secret_id = entry.id
+            case Late():
+                self.is_late = entry.is_late
+            case Checked():
+                self.marks[entry.source] = entry.mark
             case Known():
                 self.files[entry.file_id] = Remembered(known=entry, path=entry.path)
             case Head() | Acked() | Moved() | Done():
@@ -171,10 +223,11 @@ def remembered(path: Path) -> Contents:
 class Bookmark:
     """The open file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, reserve_bytes: int = 0) -> None:
         self._path = path
+        self._reserve_bytes = reserve_bytes
         self.contents, whole = _read(path)
-        self._file = AppendFile(path)
+        self._file = AppendFile(path, reserve_bytes=reserve_bytes)
         self.bytes_cut = self._file.size - whole
         """Length of the torn end that was cut off."""
         if self.bytes_cut:
@@ -186,7 +239,7 @@ class Bookmark:
         """Take entries in; a later one about the same thing replaces an earlier one that is not durable yet."""
         for entry in entries:
             self.contents.apply(entry)
-            key = (type(entry), getattr(entry, "file_id", ""))
+            key = (type(entry), entry.source if isinstance(entry, Checked) else getattr(entry, "file_id", ""))
             self._noted.pop(key, None)
             self._noted[key] = entry
 
@@ -195,6 +248,11 @@ class Bookmark:
         if self._noted:
             self._file.append(b"".join(map(_encode, self._noted.values())))
             self._noted.clear()
+
+    @property
+    def reserve_left_bytes(self) -> int:
+        """What can still be written although the disk is full (C8)."""
+        return self._file.reserve_left_bytes
 
     @property
     def is_large(self) -> bool:
@@ -208,20 +266,21 @@ class Bookmark:
             del self.contents.files[file_id]
         entries: list[Entry] = [self.contents.owner] if self.contents.owner else []
         entries += [Topics(partitions=self.contents.partitions), Stated(n=self.contents.stated)]
+        entries += [Secret(id=self.contents.secret_id), Late(is_late=self.contents.is_late)]
         for file_id, file in self.contents.files.items():
             entries.append(file.known)
             entries += [file.head] if file.head else []
-            acked = Acked(
-                file_id=file_id, offset=file.offset, position=file.position, guard=file.guard,
-                incarnation=file.incarnation, guard_bytes=file.guard_bytes,
-            )  # fmt: skip
-            entries += [acked] if file.position >= 0 else []
+            entries += [file.acked()] if file.position >= 0 or file.sent_max else []
             entries += [file.copied] if file.copied is not None else []
             entries += [Moved(file_id=file_id, path=file.path)] if file.path != file.known.path else []
             entries += [Done(file_id=file_id, size=file.offset, modified_nano=file.modified_nano)] if file.done else []
+        sources = {file.known.source for file in self.contents.files.values()}
+        entries += [Checked(source=s, mark=mark) for s, mark in self.contents.marks.items() if s in sources]
+        # Where this fails, for want of room, it goes on in the file that has a reserve, and tries again much later.
+        self._compact_at = self._file.size + COMPACT_BYTES
         files.replace(self._path, b"".join(map(_encode, entries)))
         self._file.close()
-        self._file = AppendFile(self._path)
+        self._file = AppendFile(self._path, reserve_bytes=self._reserve_bytes)
         self._noted.clear()
         self._compact_at = max(COMPACT_BYTES, 2 * self._file.size)
 
@@ -238,6 +297,8 @@ def _apply(file: Remembered, entry: Head | Acked | Moved | Done) -> None:
             if entry.offset >= file.offset:
                 file.offset, file.position, file.guard = entry.offset, entry.position, entry.guard
                 file.incarnation, file.done, file.guard_bytes = entry.incarnation, False, entry.guard_bytes
+                file.attested, file.sent_max = entry.attested or entry.offset == 0, entry.sent_max
+                file.span = (entry.span_start, entry.span_sha256) if entry.span_sha256 else None
         case Moved():
             file.path = entry.path
             file.copied = entry if entry.inode else file.copied
@@ -272,7 +333,8 @@ def _read(path: Path) -> tuple[Contents, int]:
     while at + _PREFIX.size <= len(stored):
         length, checksum = _PREFIX.unpack_from(stored, at)
         payload = stored[at + _PREFIX.size : at + _PREFIX.size + length]
-        if len(payload) != length or zlib.crc32(payload) != checksum:
+        # Zeros are no entry: where blocks were never written, their length and their checksum would agree.
+        if not length or len(payload) != length or zlib.crc32(payload) != checksum:
             break
         contents.apply(_decode(payload, path))
         at += _PREFIX.size + length

@@ -22,12 +22,13 @@ from ashiato.core.events import PartUnavailable
 from ashiato.core.limits import CHUNK_BYTES_TARGET, FRAME_RAW_BYTES_TARGET, MIB
 from ashiato.core.ports import BusWriter, Clock, Partition
 from collector.beat import Pulse
-from collector.bookmark import Bookmark
 from collector.events import Backlog, BytesRead, FrameAcknowledged
 from collector.followed import Followed
 from collector.schedule import Schedule
 from collector.settings import CollectorSettings
 from collector.ship import Load, Moment, Waiting, gather
+from collector.spans import Spans
+from collector.vigil import Vigil
 
 RETRY_S_MIN: Final = 0.2
 RETRY_S_MAX: Final = 5.0
@@ -45,13 +46,16 @@ class Delivery:
         *,
         partitions: Mapping[str, int],
         writer: BusWriter,
-        bookmark: Bookmark,
+        spans: Spans,
+        vigil: Vigil,
         pulse: Pulse,
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
         self._writer = writer
-        self._bookmark = bookmark
+        self._spans = spans
+        self._vigil = vigil
+        self._bookmark = spans.bookmark
         self._pulse = pulse
         self._clock = clock
         self._telemetry = telemetry
@@ -176,6 +180,8 @@ class Delivery:
         if heads := [head for one in load.behind if (head := one.file.guarded(one.behind)) is not None]:
             self._bookmark.note(*heads)
             self.flush()
+        for one in load.behind:
+            one.file.sent = max(one.file.sent, one.behind.offset)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._sends.discard(task)
@@ -207,13 +213,16 @@ class Delivery:
             self._kept(load, position, incarnation)
 
     def _kept(self, load: Load, position: int, incarnation: str) -> None:
-        """Take an acknowledgement in: the files move on, and the bookmark after them (C2)."""
+        """Take an acknowledgement in: the files move on, and the bookmark after them, span by span (C2, C3)."""
+        self._vigil.kept(load)
         for one in load.behind:
             one.file.end_sent = one.ends
             one.file.advance(one.behind, position, incarnation)
-            self._bookmark.note(one.file.acked())
+            if one.file.attester is None:
+                self._bookmark.note(one.file.acked())
             if not one.file.waiting:
                 self._offered.pop(one.file.facts.file_id, None)
+        self._spans.kept(one.file for one in load.behind)
         self._pulse.acknowledged(load)
         self._settled(load.partition)
         self._retry_s.pop(load.partition, None)

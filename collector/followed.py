@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
+
+from ashiato.core import attest
 from ashiato.core.chunk import ChunkFlags, FileFacts
 from ashiato.core.ids import Kind
 from ashiato.core.limits import CHUNK_BYTES_TARGET
 from ashiato.core.ports import Partition
 from collector.bookmark import Acked, Head, Remembered
 from collector.content import GUARD_BYTES, Content
+from collector.open_span import Attester, OpenSpan
 from collector.tail import READ_BYTES, CutAt, cut
 
 HEAD_BYTES: Final = 1024
@@ -30,6 +35,8 @@ class Cursor:
     at_line: bool = True
     guard: bytes = b""
     """The last bytes before ``offset``, as they were read."""
+    span: OpenSpan | None = None
+    """What is hashed and not stated yet; None where nothing is, or where nothing is to be."""
 
     def behind(self, payload: bytes, *, at_line: bool) -> Cursor:
         """Return the place behind ``payload``."""
@@ -37,6 +44,7 @@ class Cursor:
             offset=self.offset + len(payload),
             at_line=at_line,
             guard=(self.guard + payload[-GUARD_BYTES:])[-GUARD_BYTES:],
+            span=self.span.behind(payload) if self.span is not None else None,
         )
 
 
@@ -58,6 +66,8 @@ class Followed:
     """Of the bus that ``position`` is a place on; '' where that is not known."""
     head: Head | None = None
     """Digest of the file's first bytes that the bookmark knows; it grows until 1 KiB."""
+    head_before: Head | None = None
+    """The one before, for copies that were made before it grew."""
     size: int = 0
     """As last seen."""
     changed_monotonic_nano: int = 0
@@ -80,6 +90,14 @@ class Followed:
     """Reason for which it is to be closed once drained."""
     end_sent: bool = False
     """The bus keeps the chunk that closes it."""
+    attester: Attester | None = None
+    """None where no spans are stated: of the ledger's own files, and of imports."""
+    stated: int = 0
+    """Everything before it is stated in the durable ledger."""
+    sent: int = 0
+    """Everything before it may be on the bus, kept or not known to be."""
+    unattested: str = ""
+    """Why bytes behind ``stated`` are in no span, where that is known."""
 
     def look(self, now_monotonic_nano: int) -> int:
         """Take in size and link count; return the size before."""
@@ -124,6 +142,23 @@ class Followed:
             self.failure_stated = False
         self.cursor, self.position, self.incarnation, self.moved_since_beat = to, position, incarnation, True
 
+    def begin_span(self, at: Cursor) -> Cursor:
+        """Return ``at`` with an open span, where spans are stated."""
+        if self.attester is None or at.span is not None:
+            return at
+        return replace(at, span=self.attester.begin(self.facts.file_id, at.offset))
+
+    def facts_at(self, at: Cursor) -> FileFacts:
+        """Return what a frame carries of the file: the salt of the span in which the bytes behind ``at`` lie."""
+        if at.span is None:
+            return self.facts
+        return msgspec.structs.replace(self.facts, salts=((at.span.start, at.span.salt),))
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether bytes behind the acknowledged ones may be on the bus: they carry the open span's salt."""
+        return self.sent > self.cursor.offset
+
     def begins_as_noted(self) -> bool:
         """Whether the file still begins with what the bookmark knows. Raises OSError."""
         if self.head is None or self.content is None:
@@ -145,6 +180,7 @@ class Followed:
             return None
         if len(first) <= (self.head.length if self.head is not None else 0):
             return None
+        self.head_before = self.head
         self.head = Head(file_id=self.facts.file_id, length=len(first), sha256=digest_of_head(first))
         return self.head
 
@@ -153,7 +189,7 @@ class Followed:
         at = self.cursor
         return Acked(
             file_id=self.facts.file_id, offset=at.offset, position=self.position, guard=digest(at.guard),
-            incarnation=self.incarnation, guard_bytes=GUARD_BYTES,
+            incarnation=self.incarnation, guard_bytes=GUARD_BYTES, attested=self.stated == at.offset,
         )  # fmt: skip
 
     @property
@@ -203,4 +239,16 @@ def resume(content: Content, file: Remembered) -> Cursor | None:
     # A bookmark of an earlier release guards fewer bytes.
     if file.guard and digest(last[-file.guard_bytes :], len(file.guard)) != file.guard:
         return None
+    if file.span is not None and not _fits(content, file, *file.span):
+        return None
     return Cursor(offset=offset, at_line=offset == 0 or last.endswith(b"\n"), guard=last)
+
+
+def _fits(content: Content, file: Remembered, start: int, sha256: str) -> bool:
+    """Whether ``content`` holds the bytes of a file's last span. Raises OSError."""
+
+    def parts() -> Iterator[bytes]:
+        for at in range(start, file.offset, READ_BYTES):
+            yield content.read(min(READ_BYTES, file.offset - at), at)
+
+    return attest.digest_of(file.salt, start, parts()) == (sha256, file.offset - start)

@@ -14,6 +14,7 @@ from ashiato.core.chunk import Chunk, ChunkFlags
 from ashiato.core.errors import RejectedError
 from ashiato.core.limits import CHUNK_BYTES_TARGET, FRAME_BYTES_MAX, FRAME_CHUNKS_MAX
 from ashiato.core.ports import Partition
+from collector.crosschecks import is_watched
 from collector.followed import ContentChangedError, Cursor, Followed
 from collector.schedule import Schedule
 
@@ -44,6 +45,8 @@ class Load:
     chunks: int
     by_source: Mapping[str, int]
     """Raw bytes of each source."""
+    watched: tuple[Taken, ...] = ()
+    """Chunks of security logs: cross-checks scan them once the bus keeps the frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +164,8 @@ def take(
     """Return the next chunks of one file from ``at`` on: one at the least, if there is one, however large it is."""
     taken: list[Taken] = []
     size = 0
+    at = file.begin_span(at)
+    facts = file.facts_at(at)
     while len(taken) < chunks_max and (not taken or bytes_max - size >= CHUNK_BYTES_TARGET):
         try:
             found = file.next_chunk(at, ended=ended)
@@ -174,7 +179,7 @@ def take(
             break
         payload, where = found
         chunk = Chunk(
-            file=file.facts, offset_start=at.offset, observed_time_unix_nano=now_unix_nano,
+            file=facts, offset_start=at.offset, observed_time_unix_nano=now_unix_nano,
             flags=int(where.flags | file.flags), payload=payload,
         )  # fmt: skip
         at = at.behind(payload, at_line=bool(where.flags & ChunkFlags.ENDS_AT_LINE))
@@ -209,6 +214,7 @@ def load(partition: Partition, taken: list[Taken]) -> Load:
     return Load(
         partition=partition, value=value, raw_bytes=sum(by_source.values()), behind=tuple(behind.values()),
         chunks=len(taken), by_source=by_source,
+        watched=tuple(one for one in taken if is_watched(one.file.facts.source)),
     )  # fmt: skip
 
 

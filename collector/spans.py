@@ -171,7 +171,7 @@ class Spans:
         """(C9) Stated, and open behind it, is exactly what is acknowledged; else the ledger says what is not."""
         span, offset = file.cursor.span, file.cursor.offset
         start, end = (span.start, span.end) if span is not None else (offset, offset)
-        if start < file.stated and end == offset:
+        if start < file.stated and end == offset and (file.closing or file.content is None):
             file.unattested, file.cursor = LATE_ACKNOWLEDGEMENT, replace(file.cursor, span=None)
             return
         if file.unattested:
@@ -182,7 +182,7 @@ class Spans:
         except InvariantError as error:
             self._telemetry.refused(error)
             file.unattested = NOT_ADDED_UP
-            if end != offset:
+            if start < file.stated or end != offset:
                 file.cursor = replace(file.cursor, span=None)
 
 
