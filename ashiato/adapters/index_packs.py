@@ -13,8 +13,10 @@ import copy
 import heapq
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,10 +26,13 @@ import pyarrow as pa
 
 from ashiato.adapters.journal import Journal
 from ashiato.adapters.pack_reader import OpenPacks, PackReader
+from ashiato.adapters.sidecars import SidecarReader, UnusableError
 from ashiato.adapters.tail_folder import TailReader, TailSegment, VanishedError
 from ashiato.core.errors import EvidenceError, NotHeldError, TransientError
 from ashiato.core.journal import AddedPack, JournalState
+from ashiato.core.limits import PACKS_PLANNED_MAX
 from ashiato.core.manifest import RowGroup
+from ashiato.core.needs import NOTHING, met, needed
 from ashiato.core.ports import ArchiveReader
 from ashiato.core.predicate import compile_query, select
 from ashiato.core.pruning import overlaps, row_groups_of
@@ -45,6 +50,9 @@ _ORDERING: Final = ["time_unix_nano", "observed_time_unix_nano", "k8s_node_name"
 _SIZE: Final = "row_bytes"
 """Beside a part of a row's columns: how large the whole row is."""
 
+_PLANNERS: Final = 8
+"""Threads that fetch manifests and filters ahead, for all searches together."""
+
 SNAPSHOT_ATTEMPTS_MAX: Final = 50
 """Snapshots begun again in a row because a segment vanished: commits are minutes apart, so one is usual."""
 
@@ -61,9 +69,11 @@ class Snapshot:
 class PackIndex:
     """Searches packs, and the tail segments of ``tail`` where there are any."""
 
-    def __init__(self, archive: ArchiveReader, *, tail: Path | None = None) -> None:
+    def __init__(self, archive: ArchiveReader, *, tail: Path | None = None, uses_filters: bool = True) -> None:
         self._journal = Journal(archive)
         self._reader = PackReader(archive)
+        self._sidecars = SidecarReader(archive) if uses_filters else None
+        self._planners = ThreadPoolExecutor(_PLANNERS, thread_name_prefix="plan")
         self._tail = TailReader(tail) if tail is not None else None
         self._lock = threading.Lock()
 
@@ -86,7 +96,7 @@ class PackIndex:
     async def search_in(self, snapshot: Snapshot, query: Query) -> Leg:
         """As :meth:`search`, in a snapshot taken before."""
         select(query, empty())
-        search = _Search(self, self._reader, snapshot, query)
+        search = _Search(self, _Places(self._reader, self._sidecars, self._planners), snapshot, query)
         try:
             return await asyncio.to_thread(search.run)
         except asyncio.CancelledError:
@@ -95,7 +105,8 @@ class PackIndex:
             raise
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Let go of the threads."""
+        self._planners.shutdown(wait=False, cancel_futures=True)
 
     def refresh(self) -> JournalState:
         """Return the journal's newest fold, a copy of its own."""
@@ -137,19 +148,39 @@ def _candidate(pack: AddedPack, row_group: int | None, bounds: AddedPack | RowGr
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """What one search reads from."""
+
+    packs: PackReader
+    sidecars: SidecarReader | None
+    planners: ThreadPoolExecutor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """Which row groups of a pack are to be read."""
+
+    row_groups: tuple[_Candidate, ...]
+    is_unfiltered: bool = False
+    finding: str = ""
+
+
 class _Search:
     """One search; runs in one thread."""
 
-    def __init__(self, index: PackIndex, reader: PackReader, snapshot: Snapshot, query: Query) -> None:
+    def __init__(self, index: PackIndex, places: _Places, snapshot: Snapshot, query: Query) -> None:
         self._index = index
-        self._reader = reader
+        self._places = places
         self._snapshot = snapshot
         self._query = query
         self._test = compile_query(query)
         self._first = sorted(self._test.columns)
         self._rest = [name for name in SCHEMA.names if name not in self._test.columns]
         self._best = _Best(query)
-        self._open = OpenPacks(reader)
+        self._need = needed(query.where)
+        self._unfiltered = 0
+        self._open = OpenPacks(places.packs)
         self._findings: list[str] = []
         self._expired: dict[str, None] = {}
         self._unreadable: dict[str, None] = {}
@@ -168,7 +199,7 @@ class _Search:
         rows, beyond = self._best.taken()
         return Leg(
             rows=rows, cut=beyond.num_rows > 0, beyond=beyond, findings=tuple(self._findings),
-            expired=tuple(self._expired), unreadable=tuple(self._unreadable),
+            expired=tuple(self._expired), unreadable=tuple(self._unreadable), unfiltered=self._unfiltered,
         )  # fmt: skip
 
     def _tail(self) -> None:
@@ -198,39 +229,81 @@ class _Search:
                 heapq.heappush(heap, (self._best.key(candidate), next(numbers), candidate))
 
         push(self._all_packs())
+        ahead = 1
         while heap and self._best.may_take(heap[0][0]):
             if self._given_up:
                 raise TransientError("nobody waits for the search any more")
             candidate = heapq.heappop(heap)[2]
-            if candidate.pack.path in self._expired or candidate.pack.path in self._unreadable:
+            if (number := candidate.row_group) is not None:
+                ahead = 1
+                if candidate.pack.path not in self._expired and candidate.pack.path not in self._unreadable:
+                    self._tried(candidate.pack, partial(self._read, candidate.pack, number))
                 continue
-            try:
-                if candidate.row_group is None:
-                    push(self._row_groups(candidate.pack))
-                else:
-                    self._read(candidate.pack, candidate.row_group)
-            except NotHeldError:
-                self._gone(candidate.pack)
-            except EvidenceError as error:
-                self._unreadable[candidate.pack.path] = None
-                self._findings.append(f"pack {candidate.pack.path} cannot be read: {error.message}")
+            packs = [candidate.pack]
+            while len(packs) < ahead and heap and heap[0][2].row_group is None and self._best.may_take(heap[0][0]):
+                packs.append(heapq.heappop(heap)[2].pack)
+            for pack, planned in self._plan_all(packs):
+                self._tried(pack, partial(self._follow, pack, planned, push))
+            ahead = min(2 * ahead, PACKS_PLANNED_MAX)
+
+    def _tried(self, pack: AddedPack, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except NotHeldError:
+            self._gone(pack)
+        except EvidenceError as error:
+            self._unreadable[pack.path] = None
+            self._findings.append(f"pack {pack.path} cannot be read: {error.message}")
 
     def _all_packs(self) -> Iterator[_Candidate]:
         for pack in self._snapshot.state.packs.values():
             if overlaps(self._query, pack.time_min_unix_nano, pack.time_max_unix_nano):
                 yield _candidate(pack, None, pack)
 
-    def _row_groups(self, pack: AddedPack) -> Iterator[_Candidate]:
+    def _plan_all(self, packs: list[AddedPack]) -> Iterator[tuple[AddedPack, Callable[[], _Plan | str]]]:
+        """Yield each pack with what gives its plan; several are fetched at once."""
+        if len(packs) == 1:
+            yield packs[0], partial(self._plan, packs[0])
+            return
+        futures = [self._places.planners.submit(self._plan, pack) for pack in packs]
+        for pack, future in zip(packs, futures, strict=True):
+            yield pack, future.result
+
+    def _plan(self, pack: AddedPack) -> _Plan | str:
+        """Return what is to be read of a pack by its manifest and filters, or why the manifest cannot tell."""
         try:
-            manifest = self._reader.manifest_of(pack)
+            manifest = self._places.packs.manifest_of(pack)
         except (NotHeldError, EvidenceError) as error:
+            return error.message
+        numbers = row_groups_of(self._query, manifest)
+        unfiltered, finding = False, ""
+        if numbers and self._need != NOTHING and self._places.sidecars is not None:
+            try:
+                filters = self._places.sidecars.filters_of(pack.sha256, pack.size, numbers)
+                numbers = [number for number in numbers if met(self._need, filters[number].holds)]
+            except UnusableError as error:
+                # (Q3) what no filter rules out is read
+                unfiltered = True
+                finding = f"filters of pack {pack.path}: {error.message}" if error.is_damage else ""
+        return _Plan(
+            row_groups=tuple(_candidate(pack, number, manifest.row_groups[number]) for number in numbers),
+            is_unfiltered=unfiltered,
+            finding=finding,
+        )
+
+    def _follow(
+        self, pack: AddedPack, planned: Callable[[], _Plan | str], push: Callable[[Iterator[_Candidate]], None]
+    ) -> None:
+        plan = planned()
+        if isinstance(plan, str):
             # Without its manifest a pack is searched whole, if it is there itself.
             numbers = range(self._open.get(pack).row_groups)
-            self._findings.append(f"manifest of pack {pack.path} cannot be read: {error.message}")
-            yield from (_candidate(pack, number, pack) for number in numbers)
+            self._findings.append(f"manifest of pack {pack.path} cannot be read: {plan}")
+            push(_candidate(pack, number, pack) for number in numbers)
             return
-        for number in row_groups_of(self._query, manifest):
-            yield _candidate(pack, number, manifest.row_groups[number])
+        self._unfiltered += plan.is_unfiltered
+        self._findings += [plan.finding] if plan.finding else []
+        push(iter(plan.row_groups))
 
     def _read(self, pack: AddedPack, row_group: int) -> None:
         """Read what the predicate looks at, and the other columns only where something matches."""

@@ -62,8 +62,11 @@ NODE_SILENT_NS = 120_000_000_000
 SPAN_BYTES_MAX = 4 * MIB
 """A span of a file is stated at this many bytes at the most, while the ledger can be written ..."""
 
-SPAN_CUT_BYTES = SPAN_BYTES_MAX - FRAME_RAW_BYTES_TARGET - CHUNK_BYTES_MAX
-"""... so it is cut when the next frame, and a chunk that overshoots it, might pass that."""
+SPAN_CUT_BYTES = SPAN_BYTES_MAX - 2 * (FRAME_RAW_BYTES_TARGET + CHUNK_BYTES_TARGET)
+"""... so it is cut two frames before: one is on its way, and one passes what may have been sent before a crash."""
+
+SPAN_SENT_BYTES = FRAME_RAW_BYTES_TARGET + CHUNK_BYTES_TARGET
+"""What one frame holds of one file at the most: as much may be sent and not acknowledged."""
 
 SPAN_INTERVAL_NS = 30_000_000_000
 """... or at this age (30 s): as much of a file is sent again after a crash."""
@@ -106,3 +109,9 @@ PACK_NAME_BYTES = 32
 
 EXPIRE_PACKS_MAX = 5000
 """Packs removed by one commit, so that a commit stays below a few MB; the next one takes the rest."""
+
+FILTERS_KEPT_BYTES = 64 * MIB
+"""Token filters that a query service keeps in memory: those of about 1,700 MiB of raw logs."""
+
+PACKS_PLANNED_MAX = 32
+"""Packs whose manifests and filters are fetched at once where a search finds nothing in the ones before."""

@@ -30,6 +30,8 @@ class Leg:
     """Paths of packs that were removed while they were searched (Q2): not in the rows, or not whole."""
     unreadable: tuple[str, ...] = ()
     """Paths of packs that should be there and could not be read: each is a finding too."""
+    unfiltered: int = 0
+    """Packs that were read although filters might have spared it, had they been there and sound."""
 
 
 def cut_to(query: Query, rows: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -1,0 +1,197 @@
+"""Sidecars for reading: the filters of single row groups, and the entities of a pack.
+
+What is missing, damaged or of another version is said to be so and never guessed at: who asks then reads the pack.
+Nothing of ``work`` is pinned by the journal, so every part is held against the digest that stands beside it. A sidecar
+that was made again beside a damaged one has a longer name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ashiato.core import sidecar
+from ashiato.core.entities import Seen
+from ashiato.core.errors import EvidenceError, NotHeldError, RefusedError, RejectedError
+from ashiato.core.fuse import Fuse16
+from ashiato.core.limits import FILTERS_KEPT_BYTES, KIB, MIB
+from ashiato.core.ports import ArchiveReader, ObjectRef
+from ashiato.core.sidecar import Header, SidecarKind
+
+WHOLE_PACK_BYTES_MAX: Final = 64 * MIB
+"""The filters of a smaller pack are fetched in one request, whatever is needed of them: they are some MiB."""
+HEAD_BYTES: Final = 16 * KIB
+"""Fetched of a larger one at first: its header, mostly."""
+GAP_BYTES_MAX: Final = 256 * KIB
+"""Filters no farther apart than this are fetched together: a request costs as much time as some hundred KiB."""
+
+
+class UnusableError(RejectedError):
+    """The sidecar cannot be used; the message says whether it is missing or damaged."""
+
+    code = "unusable"
+
+    def __init__(self, message: str, *, is_damage: bool, **facts: object) -> None:
+        super().__init__(message, **facts)
+        self.is_damage = is_damage
+
+
+@dataclass(frozen=True, slots=True)
+class Entities:
+    """What a pack names, of one kind; None where the kind is dense there."""
+
+    seen: dict[str, Seen] | None
+
+
+class SidecarReader:
+    """Reads sidecars; keeps the filters used last, bounded in bytes. Shared by threads."""
+
+    def __init__(self, archive: ArchiveReader, *, bytes_max: int = FILTERS_KEPT_BYTES) -> None:
+        self._archive = archive
+        self._kept = _KeptFilters(bytes_max)
+
+    def filters_of(self, pack_sha256: str, pack_size: int, row_groups: Sequence[int]) -> dict[int, Fuse16]:
+        """Return the filters of these row groups.
+
+        Raises:
+            UnusableError: they are missing or damaged: the pack must be read.
+            TransientError: the archive does not answer.
+
+        """
+        found = {number: kept for number in row_groups if (kept := self._kept.get(pack_sha256, number)) is not None}
+        missing = [number for number in row_groups if number not in found]
+        if missing:
+            fetch = self._whole if pack_size <= WHOLE_PACK_BYTES_MAX else self._ranges
+            with _usable("filters", pack_sha256):
+                for number, filter_ in fetch(pack_sha256, missing):
+                    found[number] = filter_
+                    self._kept.keep(pack_sha256, number, filter_)
+        return found
+
+    def entities_of(self, pack_sha256: str, kind: str) -> Entities:
+        """Return what a pack names of one kind. Raises as :meth:`filters_of`."""
+        with _usable("entities", pack_sha256):
+            content, header, start = self._valid("entities", pack_sha256)
+            if kind in header.dense:
+                return Entities(None)
+            table: Any = pq.read_table(io.BytesIO(content[start:]), filters=[("kind", "=", kind)])
+        columns = (table[name].to_pylist() for name in ("value", "first_unix_nano", "lasted_nano"))
+        return Entities({value: Seen(first, first + lasted) for value, first, lasted in zip(*columns, strict=True)})
+
+    def _whole(self, pack_sha256: str, row_groups: Sequence[int]) -> Iterator[tuple[int, Fuse16]]:
+        content, header, start = self._valid("filters", pack_sha256)
+        for number in row_groups:
+            part = header.parts[number]
+            yield number, sidecar.filter_of(part, content[start + part.offset : start + part.offset + part.size])
+
+    def _ranges(self, pack_sha256: str, row_groups: Sequence[int]) -> Iterator[tuple[int, Fuse16]]:
+        path = sidecar.path_of("filters", pack_sha256)
+        ref = next(self._archive.list("work", path), None)
+        if ref is None or ref.path != path:
+            yield from self._whole(pack_sha256, row_groups)
+            return
+        try:
+            header, start = self._header(ref, pack_sha256)
+            yield from self._parts(ref, header, start, row_groups)
+        except (RejectedError, EvidenceError):
+            # It was made again in between, or is damaged: there may be another.
+            yield from self._whole(pack_sha256, row_groups)
+
+    def _header(self, ref: ObjectRef, pack_sha256: str) -> tuple[Header, int]:
+        head = self._archive.get_range(ref, 0, min(HEAD_BYTES, ref.size))
+        size = sidecar.header_size(head[: sidecar.PREAMBLE_BYTES])
+        if size > len(head):
+            head += self._archive.get_range(ref, len(head), min(size, ref.size))
+        return sidecar.decode_header(head, "filters", pack_sha256), size
+
+    def _parts(
+        self, ref: ObjectRef, header: Header, start: int, row_groups: Sequence[int]
+    ) -> Iterator[tuple[int, Fuse16]]:
+        for run in _runs(header, row_groups):
+            first, last = header.parts[run[0]], header.parts[run[-1]]
+            content = self._archive.get_range(ref, start + first.offset, start + last.offset + last.size)
+            for number in run:
+                part = header.parts[number]
+                at = part.offset - first.offset
+                yield number, sidecar.filter_of(part, content[at : at + part.size])
+
+    def _valid(self, kind: SidecarKind, pack_sha256: str) -> tuple[bytes, Header, int]:
+        """Return an object that can be used: (bytes, header, where its parts begin)."""
+        path = sidecar.path_of(kind, pack_sha256)
+        try:
+            return _checked(self._archive.get("work", path)[0], kind, pack_sha256)
+        except (NotHeldError, RejectedError, EvidenceError):
+            for ref in self._archive.list("work", f"{path}."):
+                with contextlib.suppress(NotHeldError, RejectedError, EvidenceError):
+                    return _checked(self._archive.get("work", ref.path)[0], kind, pack_sha256)
+            raise
+
+
+def _checked(content: bytes, kind: SidecarKind, pack_sha256: str) -> tuple[bytes, Header, int]:
+    header = sidecar.decode_header(content, kind, pack_sha256)
+    start = sidecar.header_size(content[: sidecar.PREAMBLE_BYTES])
+    for part in header.parts:
+        sidecar.part_of(part, content[start + part.offset : start + part.offset + part.size])
+    return content, header, start
+
+
+def _runs(header: Header, row_groups: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the row groups in runs that are fetched together."""
+    ordered = sorted(row_groups)
+    run = ordered[:1]
+    for before, number in pairwise(ordered):
+        if header.parts[number].offset - header.parts[before].offset - header.parts[before].size > GAP_BYTES_MAX:
+            yield run
+            run = []
+        run.append(number)
+    yield run
+
+
+class _usable:  # noqa: N801 - reads as a sentence
+    """Tell what is wrong with a sidecar from what the archive says of itself."""
+
+    def __init__(self, kind: SidecarKind, pack_sha256: str) -> None:
+        self._facts = {"kind": kind, "pack": pack_sha256}
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (NotHeldError, RefusedError)):
+            raise UnusableError("sidecar is missing", is_damage=False, **self._facts) from error
+        if isinstance(error, (RejectedError, EvidenceError, IndexError, pa.ArrowException, OSError)):
+            raise UnusableError("sidecar is damaged", is_damage=True, **self._facts) from error
+
+
+class _KeptFilters:
+    """The filters used last."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._filters: OrderedDict[tuple[str, int], Fuse16] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, pack_sha256: str, number: int) -> Fuse16 | None:
+        with self._lock:
+            found = self._filters.get((pack_sha256, number))
+            if found is not None:
+                self._filters.move_to_end((pack_sha256, number))
+            return found
+
+    def keep(self, pack_sha256: str, number: int, filter_: Fuse16) -> None:
+        with self._lock:
+            before = self._filters.pop((pack_sha256, number), None)
+            self._filters[pack_sha256, number] = filter_
+            self._bytes += len(filter_.fingerprints) - (len(before.fingerprints) if before is not None else 0)
+            while self._bytes > self._bytes_max and self._filters:
+                self._bytes -= len(self._filters.popitem(last=False)[1].fingerprints)
