@@ -341,7 +341,7 @@ class _Sweep:
                 elif (found := _recognise(root, path)) is not None:
                     if len(listing.files) >= FOLDER_FILES_MAX:
                         listing.too_many = True
-                        break
-                    listing.files[path] = found, False, None
+                    else:
+                        listing.files[path] = found, False, None
         # /var/log/containers holds links to the files of /var/log/pods only.
         listing.folders = sorted(below for below in listing.folders if not below.endswith("/log/containers"))

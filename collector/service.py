@@ -28,7 +28,8 @@ from collector.attention import Attention
 from collector.beat import Pulse
 from collector.bookmark import Bookmark, Late, Owner, Secret, Stated, Topics
 from collector.delivery import RETRY_S_MAX, RETRY_S_MIN, Delivery
-from collector.discovery import Root
+from collector.discovery import Root, Swept
+from collector.docker import DockerFacts
 from collector.events import BookmarkBegun, BookmarkTorn, DrainCutShort
 from collector.finding import Finder, roots_of
 from collector.followed import ContentChangedError, Followed
@@ -72,6 +73,7 @@ class Collector:
         check_name(settings.cluster, "cluster")
         self._state = Path(settings.state_dir).absolute()
         self._configuration = hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()
+        self._docker = DockerFacts(self._state / "docker", clock=clock)
         self._attention = Attention()
         self._has_swept = False
         self._turned_nano = clock.monotonic_nano()
@@ -226,6 +228,7 @@ class Collector:
     def _all_roots(self) -> list[Root]:
         cluster, node = self._settings.cluster, self._node
         roots = [Root(path=self._ledger.folder, cluster=cluster, node=node, kind=Kind.LEDGER)]
+        roots.append(Root(path=self._docker.folder, cluster=cluster, node=node, kind=Kind.WATCH))
         if self._settings.access_dir:
             access = Path(self._settings.access_dir).absolute()
             roots.append(Root(path=access, cluster=cluster, node=node, kind=Kind.ACCESS))
@@ -267,6 +270,8 @@ class Collector:
             self._unavailable("state_dir", error, self._settings.sweep_interval_s)
             return
         self._vigil.carried_out(swept, plan, due, self.registry)
+        if whole:
+            await self._tell_docker(swept)
         self._has_swept = True
         self._attention.swept(self.registry.files)
         if plan.deferred:
@@ -276,6 +281,12 @@ class Collector:
         # Every file is asked, so that whatever was written before this sweep began is waited for.
         self._look(settle_ns=int(self._settings.settle_s * 1e9), unlinked_settle_ns=UNLINKED_SETTLE_NS, everything=True)
         self._pulse.swept(started, anew=anew)
+
+    async def _tell_docker(self, swept: Swept) -> None:
+        try:
+            await asyncio.to_thread(self._docker.take, swept.candidates)
+        except TransientError as error:
+            self._unavailable("state_dir", error, self._settings.sweep_interval_s)
 
     def _look(self, *, settle_ns: int, unlinked_settle_ns: int, everything: bool = False) -> None:
         files = self._attention.due(self.registry.files, everything=everything)
