@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ashiato.core import frontier, manifest, sidecar
+from ashiato.core import frontier, manifest
 from ashiato.core.errors import AlreadyExistsError
 from ashiato.core.frontier import FileState, Frontier, HeldRange, OpenJoin, Page
 from ashiato.core.journal import AddedPack, FrontierRef, PageRef, Txn
 from ashiato.core.ports import ArchiveWriter, Partition
+from ashiato.core.sidecar_names import path_of as sidecar_path_of
 from ingest.archive_lane import Lane
 from ingest.batch import Reached
 from ingest.contracts import BuiltPack, LineState
@@ -62,7 +63,7 @@ def put_sidecars(archive: ArchiveWriter, pack: BuiltPack) -> int:
     """
     for made in pack.sidecars:
         with contextlib.suppress(AlreadyExistsError):
-            archive.put("work", sidecar.path_of(made.kind, pack.manifest.sha256), made.content)
+            archive.put("work", sidecar_path_of(made.kind, pack.manifest.sha256), made.content)
     return sum(len(made.content) for made in pack.sidecars)
 
 

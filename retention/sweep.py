@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Final
 
 from ashiato.adapters.journal import JournalWriter, new_act_id
 from ashiato.adapters.telemetry import Telemetry
+from ashiato.core import sidecar_names
 from ashiato.core.commit import AddedPack, Commit, RemovedPack
 from ashiato.core.errors import EvidenceError, RefusedError
 from ashiato.core.invariants import R2, check
@@ -218,12 +220,20 @@ class Sweep:
         try:
             self.archive.delete(_object(removed.path, removed.version_id, removed.size))
             self.archive.delete(_object(removed.manifest_path, removed.manifest_version_id))
+            self._delete_sidecars(removed)
         except RefusedError as error:
             self.telemetry.emit(DeletionRefused(path=removed.path, version_id=removed.version_id, error=str(error)))
             return False
         self._undeleted.pop(removed.path, None)
         self.telemetry.emit(PackDeleted(path=removed.path, version_id=removed.version_id, size=removed.size, commit=n))
         return True
+
+    def _delete_sidecars(self, removed: RemovedPack) -> None:
+        """Delete what was derived from a pack, every version of it: it tells of bytes that are gone."""
+        sha256 = PurePosixPath(removed.path).stem
+        for kind in sidecar_names.KINDS:
+            for version in self.archive.list_versions("work", sidecar_names.path_of(kind, sha256)):
+                self.archive.delete(version.ref)
 
 
 def _removed(pack: AddedPack) -> RemovedPack:

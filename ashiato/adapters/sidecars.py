@@ -25,7 +25,8 @@ from ashiato.core.errors import EvidenceError, NotHeldError, RefusedError, Rejec
 from ashiato.core.fuse import Fuse16
 from ashiato.core.limits import FILTERS_KEPT_BYTES, KIB, MIB
 from ashiato.core.ports import ArchiveReader, ObjectRef
-from ashiato.core.sidecar import Header, SidecarKind
+from ashiato.core.sidecar import Header
+from ashiato.core.sidecar_names import SidecarKind, path_of
 
 WHOLE_PACK_BYTES_MAX: Final = 64 * MIB
 """The filters of a smaller pack are fetched in one request, whatever is needed of them: they are some MiB."""
@@ -94,7 +95,7 @@ class SidecarReader:
             yield number, sidecar.filter_of(part, content[start + part.offset : start + part.offset + part.size])
 
     def _ranges(self, pack_sha256: str, row_groups: Sequence[int]) -> Iterator[tuple[int, Fuse16]]:
-        path = sidecar.path_of("filters", pack_sha256)
+        path = path_of("filters", pack_sha256)
         ref = next(self._archive.list("work", path), None)
         if ref is None or ref.path != path:
             yield from self._whole(pack_sha256, row_groups)
@@ -126,7 +127,7 @@ class SidecarReader:
 
     def _valid(self, kind: SidecarKind, pack_sha256: str) -> tuple[bytes, Header, int]:
         """Return an object that can be used: (bytes, header, where its parts begin)."""
-        path = sidecar.path_of(kind, pack_sha256)
+        path = path_of(kind, pack_sha256)
         try:
             return _checked(self._archive.get("work", path)[0], kind, pack_sha256)
         except (NotHeldError, RejectedError, EvidenceError):

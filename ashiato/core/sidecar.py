@@ -1,8 +1,9 @@
 """Sidecars: what is derived from a pack, beside it in ``work``, to be made again from the pack alone.
 
-``filters/<SHA-256 of the pack>.v1`` holds one token filter per row group, ``entities/<the same>.v1`` what the pack
-names. An object begins with a magic number, the length and the digest of its header, and the header: JSON that says of
-which pack it is and where each part lies under which digest, so that one row group's filter is read by its range.
+``filters/`` holds one token filter per row group of each pack, ``entities/`` what the pack names (their paths:
+``core/sidecar_names.py``). An object begins with a magic number, the length and the digest of its header, and the
+header: JSON that says of which pack it is and where each part lies under which digest, so that one row group's filter
+is read by its range.
 Nothing hangs on a sidecar: one that is missing, damaged or of another version is not used, and the pack is read.
 """
 
@@ -11,17 +12,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from ashiato.core.errors import RejectedError
 from ashiato.core.fuse import Fuse16
+from ashiato.core.sidecar_names import SIDECAR_VERSION, SidecarKind
 from ashiato.core.token_hashes import TOKENISER_VERSION
-
-SIDECAR_VERSION: Final = 1
-SidecarKind = Literal["filters", "entities"]
-KINDS: Final[tuple[SidecarKind, ...]] = ("filters", "entities")
 
 PREAMBLE_BYTES: Final = 28
 _MAGIC: Final = b"ASHSIDE\n"
@@ -64,21 +62,6 @@ class Sidecar:
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DECODER: Final = msgspec.json.Decoder(Header)
-
-
-def path_of(kind: SidecarKind, pack_sha256: str) -> str:
-    """Return where the sidecar of a pack lies in ``work``."""
-    return f"{kind}/{pack_sha256}.v{SIDECAR_VERSION}"
-
-
-def place_of(path: str) -> tuple[SidecarKind, str] | None:
-    """Return (kind, SHA-256 of the pack) of a sidecar's path; None for any other."""
-    for kind in KINDS:
-        folder, _, name = path.partition("/")
-        sha256, _, version = name.partition(".")
-        if folder == kind and len(sha256) == hashlib.sha256().digest_size * 2 and version.startswith("v"):
-            return kind, sha256
-    return None
 
 
 def encode_filters(pack_sha256: str, filters: Sequence[Fuse16]) -> bytes:

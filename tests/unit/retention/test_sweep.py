@@ -11,6 +11,7 @@ import deltalake
 import pytest
 
 from ashiato.adapters.archive_directory import DirectoryGovernor
+from ashiato.core import sidecar_names
 from ashiato.core.errors import EvidenceError, NotHeldError, RefusedError, TransientError
 from ashiato.core.frontier import FileState, HeldRange
 from ashiato.core.ids import Kind
@@ -152,7 +153,7 @@ async def test_only_what_a_remove_names_is_deleted(house: House) -> None:
     house.sweep(archive=Refusing(house.root / "archive", asked.append)).expire()
 
     (removed, _) = next(iter(house.state().removed.values()))
-    assert [(ref.path, ref.version_id) for ref in asked] == [
+    assert [(ref.path, ref.version_id) for ref in asked if ref.bucket == "evidence"] == [
         (removed.path, removed.version_id),
         (removed.manifest_path, removed.manifest_version_id),
     ]
@@ -168,7 +169,22 @@ async def test_what_was_deleted_is_not_deleted_again_at_each_run(house: House) -
     for _ in range(3):
         sweep.expire()
 
-    assert len(asked) == 2
+    assert len([ref for ref in asked if ref.bucket == "evidence"]) == 2
+    assert len([ref for ref in asked if ref.bucket == "work"]) == 2
+
+
+async def test_what_was_derived_from_a_pack_goes_with_it(house: House) -> None:
+    # given a pack that goes and one that stays, each with its sidecars, one of them made again
+    old = await house.packed("old")
+    house.archive.put("work", sidecar_names.path_of("filters", old.sha256) + ".00aa", b"made again")
+    house.clock.advance(9 * DAY_NS)
+    young = await house.packed("young")
+    house.clock.advance(2 * DAY_NS)
+    # when the one is removed
+    house.sweep().expire()
+    # then what tells of its tokens is gone as well, and the other's is there
+    left = {sidecar_names.pack_of(ref.path) for kind in sidecar_names.KINDS for ref in house.archive.list("work", kind)}
+    assert left == {young.sha256}
 
 
 async def test_two_runners_at_once_remove_each_pack_once(house: House) -> None:
