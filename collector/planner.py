@@ -143,10 +143,13 @@ class Planner:
             content.close()
             self._not_readable(candidate, known, error, plan)
             return False
+        # An inode holds one file: what else was remembered of it lies elsewhere, if anywhere.
+        is_it = resumed[0].known.file_id if resumed is not None else ""
+        others = (file for file in known if file.identity == candidate.identity)
+        plan.overwritten |= {file.known.file_id for file in others if file.known.file_id != is_it}
         if resumed is not None:
             self._known_again(*resumed, candidate, content, plan)
             return False
-        plan.overwritten |= {file.known.file_id for file in known if file.identity == candidate.identity}
         # One descriptor more for every file of a sweep would be too many: it is opened again in its turn.
         content.close()
         return True
