@@ -18,9 +18,11 @@ import pytest
 
 from ashiato.adapters.bus_sqlite import SqliteKeeper
 from ashiato.core import frame, ledger
+from ashiato.core.chunk import Chunk
 from ashiato.core.ids import Kind
-from ashiato.core.ledger import Born, Gap
+from ashiato.core.ledger import Born, Gap, Unattested
 from tests.simulation.collector_node import HeldFile, reassemble
+from tests.simulation.spans_held import check_spans, verified
 
 DEADLINE_S = 60.0
 SETTINGS = """
@@ -31,6 +33,8 @@ roots = ["{root}/logs"]
 poll_interval_s = 0.02
 sweep_interval_s = 0.05
 beat_interval_s = 0.1
+span_interval_s = 0.15
+reserve_bytes = 65536
 settle_s = 0.3
 bus = {{kind = "sqlite", path = "{root}/bus.sqlite"}}
 """
@@ -90,10 +94,17 @@ class Machine:
 
     def held(self) -> dict[str, HeldFile]:
         """Return what the bus holds; a hole in any file fails."""
+        return reassemble(self.chunks())
+
+    def chunks(self) -> list[Chunk]:
         with contextlib.closing(apsw.Connection(str(self.root / "bus.sqlite"))) as db:
             db.set_busy_timeout(10_000)
             values = [bytes(v) for (v,) in db.execute("SELECT value FROM records ORDER BY topic, number, position")]
-        return reassemble(chunk for value in values for chunk in frame.decode(value))
+        return [chunk for value in values for chunk in frame.decode(value)]
+
+    def attested(self) -> int:
+        """Verify the ledger and every span in it; return how many bytes they state."""
+        return check_spans(verified(self.root / "state"), self.chunks())
 
     def contents(self) -> list[bytes]:
         return sorted(file.content for file in self.held().values() if file.source.kind is Kind.CONTAINER)
@@ -160,6 +171,9 @@ def test_killed_at_any_moment_while_logs_grow_and_rotate(machine: Machine, seed:
     assert machine.contents() == machine.expected()
     statements = machine.statements()
     assert not [statement for statement in statements if isinstance(statement, Gap)]
+    # and: every byte is stated, and verifies with the salts that came beside it first
+    assert machine.attested() == sum(map(len, machine.expected()))
+    assert not [statement for statement in statements if isinstance(statement, Unattested)]
     inodes = [(s.device, s.inode) for s in statements if isinstance(s, Born) and s.source.startswith("container/")]
     assert len(inodes) == len(machine.expected())
 
@@ -179,6 +193,7 @@ def test_dead_at_each_durable_write_no_file_is_born_twice(machine: Machine, when
         until(lambda: machine.contents() == machine.expected() and machine.is_up(process), process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == 0
+    assert machine.attested() == sum(map(len, machine.expected()))
     births = [s.file_id for s in machine.statements() if isinstance(s, Born) and s.source.startswith("container/")]
     assert sorted(births) == sorted(i for i, f in machine.held().items() if f.source.kind is Kind.CONTAINER)
     assert len(births) == len(machine.expected())
