@@ -1,4 +1,4 @@
-"""``python -m collector [run|import|doctor|ledger] --config FILE``: follow the node's logs, and what goes with it."""
+"""``python -m collector [run|import|doctor|ledger|pin] --config FILE``: follow the node's logs, and the rest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from collector.service import Collector
 from collector.settings import CollectorSettings
 
 SECONDS_MAX = 3600.0
-COMMANDS = ("run", "import", "doctor", "ledger")
+COMMANDS = ("run", "import", "doctor", "ledger", "pin")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,6 +52,8 @@ def _perform(told: argparse.Namespace) -> int:
             return asyncio.run(_import(settings, told))
         case "doctor":
             return asyncio.run(_doctor(settings, told))
+        case "pin":
+            return _pin(settings, told)
         case "ledger":
             return ledger_command.run(told, settings)
         case _:
@@ -71,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say what can be read, which rights it takes, what would be lost now")
     ledger = commands.add_parser("ledger", help="print what the node states of its files, and verify it")
     ledger_command.add_to(ledger)
-    for command in (run, once, doctor, ledger):
+    pin = commands.add_parser("pin", help="hold log files that rotation would delete, while no collector runs")
+    pin.add_argument("--unconfined", action="store_true", help="go on where the kernel has no Landlock")
+    for command in (run, once, doctor, ledger, pin):
         command.add_argument("--config", type=Path, help="TOML file with a [collector] table")
     once.add_argument("--cluster", default="", help="cluster that the records are given; '' takes the setting")
     once.add_argument("--node", default="", help="node, where a path does not name one (<node>/var/log/...)")
@@ -123,6 +127,18 @@ async def _import(settings: CollectorSettings, told: argparse.Namespace) -> int:
         await writer.close()
     sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     return 0 if report.files else 1
+
+
+def _pin(settings: CollectorSettings, told: argparse.Namespace) -> int:
+    """Become the pinner, which is a small process of the standard library alone."""
+    if not settings.pins_dir:
+        raise SettingsError("there is no pins_dir: name a folder on the mount of the logs, outside /var/log/pods")
+    words = [sys.executable, "-m", "collector.pin", "--pins", str(Path(settings.pins_dir).absolute())]
+    for root in settings.roots:
+        words += ["--root", str(Path(root).absolute())]
+    words += ["--bytes-max", str(settings.pin_bytes_max), "--free-share-min", str(settings.pin_free_share_min)]
+    sys.stdout.flush()
+    os.execv(sys.executable, [*words, *(["--unconfined"] if told.unconfined else [])])  # noqa: S606 - it is ourselves
 
 
 async def _doctor(settings: CollectorSettings, told: argparse.Namespace) -> int:

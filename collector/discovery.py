@@ -140,6 +140,14 @@ def sweep(roots: Iterable[Root], memory: Memory | None = None) -> Swept:
     return _Sweep(list(roots), memory or Memory()).run()
 
 
+def found_at(roots: Iterable[Root], path: str) -> Found | None:
+    """Return what a path is that is not there any more; None where it is no log below ``roots``."""
+    for root in roots:
+        if path.startswith(f"{root.path}/") and root.kind is None:
+            return None if root.excludes(path) is not None else _recognise(root, path)
+    return None
+
+
 def mark_live(candidates: list[Candidate]) -> list[Candidate]:
     """Tell the newest of the numbered files (``ledger-000002.jsonl``): it is the live one, whatever it is called."""
     newest: dict[str, Candidate] = {}

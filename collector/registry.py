@@ -19,7 +19,7 @@ from collector import losses
 from collector.bookmark import Acked, Done, Stated
 from collector.content import Plain
 from collector.descriptors import Descriptors, for_this_process
-from collector.discovery import Swept
+from collector.discovery import Candidate, Swept
 from collector.events import FileClosed, GenerationUnknown
 from collector.followed import Followed
 from collector.past import Past
@@ -76,6 +76,10 @@ class Registry:
         """Return the id of the file of an inode, '' where none is known."""
         file = self._planner.by_identity.get(identity)
         return file.facts.file_id if file is not None else self._past.done.get(identity, "")
+
+    def needs_nothing(self, candidate: Candidate) -> bool:
+        """Whether a file is closed, and is what it was then."""
+        return candidate.identity in self._past.done and self._past.is_settled(candidate)
 
     def holds(self, identity: Identity) -> bool:
         """Whether an inode is followed, so that a sweep need not look at it again."""

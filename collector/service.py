@@ -35,6 +35,7 @@ from collector.finding import Finder, roots_of
 from collector.followed import ContentChangedError, Followed
 from collector.ledger_file import LedgerFile
 from collector.open_span import Attester
+from collector.pin.held import Pins
 from collector.registry import Registry
 from collector.settings import CollectorSettings
 from collector.span_events import StateNotReserved, StateReserve, StateReserveUsed
@@ -74,6 +75,7 @@ class Collector:
         self._state = Path(settings.state_dir).absolute()
         self._configuration = hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()
         self._docker = DockerFacts(self._state / "docker", clock=clock)
+        self._pins = Pins(folder=Path(settings.pins_dir).absolute()) if settings.pins_dir else None
         self._attention = Attention()
         self._has_swept = False
         self._turned_nano = clock.monotonic_nano()
@@ -142,6 +144,7 @@ class Collector:
         finally:
             shipping.cancel()
             await asyncio.gather(shipping, return_exceptions=True)
+            self._finder.close()
             self._spans.conclude(self.registry.files.values())
             for file in self.registry.files.values():
                 file.let_go()
@@ -262,14 +265,19 @@ class Collector:
         """Take in what there is; the watermark moves where all of it was seen."""
         started = self._clock.now_unix_nano()
         swept = await self._finder.sweep(whole=whole)
+        if self._pins is not None:
+            await asyncio.to_thread(self._pins.join, swept)
         plan = await asyncio.to_thread(self.registry.plan, swept)
-        due = self._vigil.planned(plan)
+        due = self._vigil.planned(plan, self._pins.given_up if self._pins is not None else ())
         try:
             self.registry.carry_out(plan)
         except TransientError as error:
             self._unavailable("state_dir", error, self._settings.sweep_interval_s)
             return
         self._vigil.carried_out(swept, plan, due, self.registry)
+        if self._pins is not None:
+            self._pins.stated(self._pins.given_up)
+            await asyncio.to_thread(self._pins.release, self.registry.needs_nothing)
         if whole:
             await self._tell_docker(swept)
         self._has_swept = True

@@ -84,6 +84,12 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The kubelet's ``containerLogMaxFiles``. More rotated files on the disk outrank it."""
     container_log_check_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 10.0
     """The kubelet's ``containerLogMonitorInterval``: how often it looks whether a log is to be rotated."""
+    pins_dir: str = ""
+    """Where `collector pin` holds log files that rotation would delete, on the mount of the logs; '' for nowhere."""
+    pin_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 2 * 1024 * 1024 * 1024
+    """What pins may hold that nothing else does; beyond it the oldest are given up, and stated."""
+    pin_free_share_min: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.15
+    """Share of the disk that pins leave free: the kubelet evicts pods where less is left than its threshold (0.1)."""
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     """Port of /metrics, /healthz and /readyz; 0 serves none."""
     metrics_address: str = "127.0.0.1"

@@ -21,6 +21,7 @@ from collector.discovery import Candidate, Swept
 from collector.followed import Followed
 from collector.headroom import FileSeen, HeadroomMeter, Rotation, logs_of
 from collector.ledger_file import LedgerFile
+from collector.pin.held import GivenUp
 from collector.plan import Identity, Plan
 from collector.registry import Registry
 from collector.settings import CollectorSettings
@@ -61,6 +62,7 @@ class Vigil:
         self._telemetry = telemetry
         self._marked: dict[str, bytes] = {}
         self._headroom_due_ns = 0
+        self._told_ns = -1
 
     # -- bytes -----------------------------------------------------------------------------------------------
 
@@ -87,10 +89,11 @@ class Vigil:
 
     # -- sweeps ----------------------------------------------------------------------------------------------
 
-    def planned(self, plan: Plan) -> Due:
+    def planned(self, plan: Plan, given_up: Iterable[GivenUp] = ()) -> Due:
         """Add to a plan what cross-checks have to state; :meth:`carried_out` is told when it is durable."""
         births = tuple(entry for entry in plan.entries if isinstance(entry, Known))
-        gaps = (*self._checks.jumps(births, self._clock.now_unix_nano()), *self._checks.due)
+        jumps = self._checks.jumps(births, self._clock.now_unix_nano())
+        gaps = (*jumps, *self._checks.due, *(one.gap for one in given_up))
         plan.statements += gaps
         return Due(gaps=gaps, births=births)
 
@@ -140,6 +143,9 @@ class Vigil:
     def _tell_headroom(self, candidates: Iterable[Candidate], files: Iterable[Followed], now_ns: int) -> None:
         # A sweep does not ask for the size of what is followed.
         followed: dict[Identity, Followed] = {file.identity: file for file in files}
+        if not any(file.waiting or file.changed_monotonic_nano >= self._told_ns for file in followed.values()):
+            return
+        self._told_ns = now_ns
         is_unlinked_behind = any(file.unlinked and file.waiting for file in followed.values())
         seen = (_seen(candidate, followed.get(candidate.identity)) for candidate in candidates)
         self._meter.swept(logs_of(seen), now_ns)
