@@ -1,6 +1,7 @@
 """``python -m ingest [archive|index] --config FILE``: take in what the bus holds until SIGTERM or SIGINT.
 
-``reparse`` takes nothing in: it says what the parsers of today make of the lines that are in quarantine.
+``reparse`` takes nothing in: it says what the parsers of today make of the lines that are in quarantine. ``fsck``
+holds the archive against its journal and manifests, and ``sidecars`` makes filters and entity indexes again.
 """
 
 from __future__ import annotations
@@ -18,37 +19,17 @@ from ashiato.adapters.settings import load
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.errors import AshiatoError, SettingsError
 from ashiato.core.invariants import InvariantError
-from ingest.service import drain_archive, reparse_archive, run_archive, run_index
+from ingest.service import drain_archive, rebuild_sidecars, reparse_archive, run_archive, run_fsck, run_index
 from ingest.settings import IngestSettings
 
 
 def main() -> int:
-    """Run and return the exit code: 0 asked to stop (or drained), 1 failed, 2 wrong usage."""
-    parser = argparse.ArgumentParser(prog="ingest", description="Archives or indexes what the bus holds.")
-    parser.add_argument("role", nargs="?", choices=("archive", "index", "reparse"), default="archive")
-    parser.add_argument("--config", type=Path, help="TOML file with an [ingest] table")
-    parser.add_argument(
-        "--drain",
-        action="store_true",
-        help="archive what the bus holds now, commit it, print one JSON line of what that was, and end",
-    )
-    parser.add_argument(
-        "--report-only",
-        action="store_true",
-        help="with reparse: say what would parse now, and write no derived rows to the work bucket",
-    )
-    arguments = parser.parse_args()
-    if arguments.drain and arguments.role != "archive":
-        parser.error("--drain is for the archive role")
-    if arguments.report_only and arguments.role != "reparse":
-        parser.error("--report-only is for the reparse role")
+    """Run and return the exit code: 0 asked to stop, drained or clean, 1 failed or something found, 2 wrong usage."""
+    arguments = _arguments()
     telemetry = Telemetry("ingest")
     try:
         settings = load(IngestSettings, service="ingest", file=arguments.config, environ=os.environ)
-        if arguments.role == "reparse":
-            sys.stdout.buffer.write(reparse_archive(settings, write=not arguments.report_only) + b"\n")
-            return 0
-        asyncio.run(_run(settings, telemetry, role=arguments.role, drain=arguments.drain))
+        return _perform(arguments, settings, telemetry)
     except SettingsError as error:
         print(f"ingest: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return 2
@@ -58,6 +39,43 @@ def main() -> int:
     except AshiatoError as error:
         print(f"ingest: {error}", file=sys.stderr)  # noqa: T201 - the last word
         return 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="ingest", description="Archives or indexes what the bus holds.")
+    parser.add_argument(
+        "role", nargs="?", choices=("archive", "index", "reparse", "fsck", "sidecars"), default="archive"
+    )
+    parser.add_argument("--config", type=Path, help="TOML file with an [ingest] table")
+    options = {
+        "--drain": (
+            "archive",
+            "archive what the bus holds now, commit it, print one JSON line of what that was, and end",
+        ),
+        "--report-only": ("reparse", "say what would parse now, and write no derived rows to the work bucket"),
+        "--full": ("fsck", "read and render every row of every pack, not only sizes and footers"),
+        "--json": ("fsck", "print a line of JSON per finding, then one with the report"),
+        "--again": ("sidecars", "make all sidecars again, not only what is missing or damaged"),
+    }
+    for option, (role, text) in options.items():
+        parser.add_argument(option, action="store_true", help=f"with {role}: {text}")
+    arguments = parser.parse_args()
+    for option, (role, _) in options.items():
+        if getattr(arguments, option[2:].replace("-", "_")) and arguments.role != role:
+            parser.error(f"{option} is for the {role} role")
+    return arguments
+
+
+def _perform(arguments: argparse.Namespace, settings: IngestSettings, telemetry: Telemetry) -> int:
+    match arguments.role:
+        case "reparse":
+            sys.stdout.buffer.write(reparse_archive(settings, write=not arguments.report_only) + b"\n")
+        case "sidecars":
+            sys.stdout.buffer.write(rebuild_sidecars(settings, again=arguments.again) + b"\n")
+        case "fsck":
+            return run_fsck(settings, full=arguments.full, as_json=arguments.json)
+        case role:
+            asyncio.run(_run(settings, telemetry, role=role, drain=arguments.drain))
     return 0
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from ashiato import __version__
 from ashiato.adapters import archive, bus, files
@@ -61,6 +64,38 @@ async def drain_archive(settings: IngestSettings, telemetry: Telemetry) -> Mappi
 def reparse_archive(settings: IngestSettings, *, write: bool) -> bytes:
     """Parse what is in quarantine again, and return the report as a line of JSON."""
     return reparse(archive.open_writer(settings.archive), write=write).as_json()
+
+
+def rebuild_sidecars(settings: IngestSettings, *, again: bool) -> bytes:
+    """Make sidecars again, and return what that was as a line of JSON."""
+    from ingest.sidecars import rebuild  # noqa: PLC0415 - only this role needs it
+
+    return msgspec.json.encode(rebuild(archive.open_writer(settings.archive), again=again))
+
+
+def run_fsck(settings: IngestSettings, *, full: bool, as_json: bool) -> int:
+    """Print what an archive has wrong; return 0 where it is clean, and there is something that it proves.
+
+    Raises:
+        TransientError: the archive does not answer; nothing was proved.
+        NotHeldError: there is no archive.
+
+    """
+    from ingest.fsck import Fsck  # noqa: PLC0415 - only this role needs it
+
+    reader = archive.open_reader(settings.archive)
+    reader.check()
+    run = Fsck(reader, full=full)
+    for finding in run.run():
+        _print(msgspec.json.encode(finding) if as_json else finding.line().encode())
+    report = run.report
+    _print(msgspec.json.encode(report) if as_json else report.line().encode())
+    return 0 if report.clean else 1
+
+
+def _print(line: bytes) -> None:
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
 
 
 async def run_index(settings: IngestSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:

@@ -88,6 +88,26 @@ class SidecarReader:
         columns = (table[name].to_pylist() for name in ("value", "first_unix_nano", "lasted_nano"))
         return Entities({value: Seen(first, first + lasted) for value, first, lasted in zip(*columns, strict=True)})
 
+    def parts_of(self, kind: SidecarKind, pack_sha256: str) -> int:
+        """Return how many parts a sidecar has, all of them read and held against their digests.
+
+        Raises:
+            UnusableError, TransientError: as :meth:`filters_of`.
+
+        """
+        with _usable(kind, pack_sha256):
+            return len(self._valid(kind, pack_sha256)[1].parts)
+        raise AssertionError
+
+    def is_sound(self, kind: SidecarKind, pack_sha256: str) -> bool:
+        """Tell whether a sidecar can be used, all of it. Raises TransientError."""
+        try:
+            with _usable(kind, pack_sha256):
+                self._valid(kind, pack_sha256)
+        except UnusableError:
+            return False
+        return True
+
     def _whole(self, pack_sha256: str, row_groups: Sequence[int]) -> Iterator[tuple[int, Fuse16]]:
         content, header, start = self._valid("filters", pack_sha256)
         for number in row_groups:
@@ -95,17 +115,20 @@ class SidecarReader:
             yield number, sidecar.filter_of(part, content[start + part.offset : start + part.offset + part.size])
 
     def _ranges(self, pack_sha256: str, row_groups: Sequence[int]) -> Iterator[tuple[int, Fuse16]]:
-        path = path_of("filters", pack_sha256)
-        ref = next(self._archive.list("work", path), None)
-        if ref is None or ref.path != path:
-            yield from self._whole(pack_sha256, row_groups)
-            return
+        refs = self._refs("filters", pack_sha256)
         try:
-            header, start = self._header(ref, pack_sha256)
-            yield from self._parts(ref, header, start, row_groups)
+            header, start = self._header(refs[0], pack_sha256)
+            yield from self._parts(refs[0], header, start, row_groups)
         except (RejectedError, EvidenceError):
-            # It was made again in between, or is damaged: there may be another.
+            # It is damaged: there may be another.
             yield from self._whole(pack_sha256, row_groups)
+
+    def _refs(self, kind: SidecarKind, pack_sha256: str) -> list[ObjectRef]:
+        """Return the objects that there are, what was made again first."""
+        refs = sorted(self._archive.list("work", path_of(kind, pack_sha256)), key=lambda ref: ref.path, reverse=True)
+        if not refs:
+            raise NotHeldError("no such sidecar")
+        return refs
 
     def _header(self, ref: ObjectRef, pack_sha256: str) -> tuple[Header, int]:
         head = self._archive.get_range(ref, 0, min(HEAD_BYTES, ref.size))
@@ -127,14 +150,11 @@ class SidecarReader:
 
     def _valid(self, kind: SidecarKind, pack_sha256: str) -> tuple[bytes, Header, int]:
         """Return an object that can be used: (bytes, header, where its parts begin)."""
-        path = path_of(kind, pack_sha256)
-        try:
-            return _checked(self._archive.get("work", path)[0], kind, pack_sha256)
-        except (NotHeldError, RejectedError, EvidenceError):
-            for ref in self._archive.list("work", f"{path}."):
-                with contextlib.suppress(NotHeldError, RejectedError, EvidenceError):
-                    return _checked(self._archive.get("work", ref.path)[0], kind, pack_sha256)
-            raise
+        refs = self._refs(kind, pack_sha256)
+        for ref in refs[:-1]:
+            with contextlib.suppress(NotHeldError, RejectedError, EvidenceError):
+                return _checked(self._archive.get_range(ref, 0, ref.size), kind, pack_sha256)
+        return _checked(self._archive.get_range(refs[-1], 0, refs[-1].size), kind, pack_sha256)
 
 
 def _checked(content: bytes, kind: SidecarKind, pack_sha256: str) -> tuple[bytes, Header, int]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -113,7 +114,8 @@ def where_named(kind: str, value: str) -> Node:
 class EntityCollector:
     """Gathers the entities of a pack, row group by row group. The order of row groups decides what is dense."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_bounded: bool = True) -> None:
+        self._is_bounded = is_bounded
         self._seen: dict[str, dict[str, Seen]] = {kind: {} for kind in KINDS}
         self._addresses = _Addresses()
         self._raw_bytes = 0
@@ -168,7 +170,7 @@ class EntityCollector:
 
     @property
     def _allowed(self) -> int:
-        return self._raw_bytes // RAW_BYTES_PER_VALUE + VALUES_ALLOWED
+        return self._raw_bytes // RAW_BYTES_PER_VALUE + VALUES_ALLOWED if self._is_bounded else sys.maxsize
 
     def _take_column(self, kind: str, column: Any) -> None:
         if kind not in self._seen:
@@ -381,13 +383,3 @@ def _grouped(column: Any, times: Ints, *, values_max: int) -> list[tuple[str, Se
         for code, low, high in zip(sorted_codes.take(starts).tolist(), first, last, strict=True)
         if code >= 0 and values[code]
     ]
-
-
-def merged(several: Iterator[Mapping[str, Seen]]) -> dict[str, Seen]:
-    """Return each value with the span of all its appearances."""
-    found: dict[str, Seen] = {}
-    for values in several:
-        for value, seen in values.items():
-            before = found.get(value)
-            found[value] = seen if before is None else before.and_(seen)
-    return found
