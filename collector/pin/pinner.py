@@ -95,7 +95,7 @@ class Pinner:
         """Yield the files of folders that changed since they were listed."""
         no_files: list[str] = []
         try:
-            changed = Path(folder).stat().st_mtime_ns
+            changed = os.lstat(folder).st_mtime_ns
             known = before.get(folder)
             if known is not None and known[0] == changed:
                 folders, files = known[1], no_files
