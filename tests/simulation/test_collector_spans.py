@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
-from ashiato.core.ids import Kind
+from ashiato.core.ids import TOPIC_BULK, Kind
 from ashiato.core.invariants import C9
 from ashiato.core.ledger import Beat, Closed, Config, Gap, Span, Unattested
 from ashiato.core.limits import SPAN_BYTES_MAX
+from ashiato.core.ports import Partition
 from collector.bookmark import Acked, Bookmark
+from collector.followed import Followed
+from collector.service import Collector
+from collector.spans import Spans
 from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, until
 from tests.simulation.spans_held import check_spans, lengths, verified
 
@@ -28,10 +32,6 @@ def node(tmp_path: Path) -> Node:
 
 def lines(first: int, count: int, *, width: int = 40) -> bytes:
     return b"".join(b"2026-11-24T10:00:00.%09dZ stdout F %0*d\n" % (n, width, n) for n in range(first, first + count))
-
-
-async def until_stated(node: Node, length: int) -> None:
-    await until(lambda: sum(lengths(node.stated(Span))) == length)
 
 
 def attested(node: Node) -> int:
@@ -124,14 +124,59 @@ async def test_what_may_have_been_kept_is_not_cut_from_its_span(node: Node) -> N
     """A frame whose reply was lost carries the salt of the span that was open: so that span must hold its bytes."""
     log, writer = node.pod_log(), FlakyWriter(node.broker)
     node.write(log, lines(0, 10))
-    async with node.collector(writer, span_interval_s=0.05):
-        await until(lambda: sum(lengths(node.stated(Span))) == len(lines(0, 10)))
-        for turn in range(1, 6):
-            writer.lose_replies = 2
-            node.write(log, lines(turn * 10, 10))
-            await until(lambda: writer.lose_replies == 0)
-            await until_stated(node, len(lines(0, 10)) * (turn + 1))
-    assert attested(node) == len(lines(0, 60))
+    async with node.collector(writer, span_interval_s=600) as collector:
+        await until(lambda: [file.cursor.offset for file in shipped(collector)] == [len(lines(0, 10))])
+        # given: an open span, and a frame behind it that the bus keeps in silence
+        writer.lose_replies = 2
+        node.write(log, lines(10, 10))
+        await until(lambda: writer.lose_replies < 2)
+        # when: everything is to be stated now
+        collector._spans.conclude(collector.registry.files.values())
+        assert node.stated(Span) == []
+        await until(lambda: [file.cursor.offset for file in shipped(collector)] == [len(lines(0, 20))])
+    assert lengths(node.stated(Span)) == [len(lines(0, 20))]
+    assert attested(node) == len(lines(0, 20))
+
+
+async def test_what_may_have_been_sent_before_a_crash_lies_in_the_span_that_is_begun_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, length = node.pod_log(), len(lines(0, 13_000, width=100))
+    node.write(log, lines(0, 13_000, width=100))
+    # given: a collector that dies when the bus keeps all and nothing of it is stated
+    with monkeypatch.context() as dies:
+        dies.setattr(Spans, "conclude", lambda *_: True)
+        async with node.collector(span_interval_s=600) as collector:
+            await until(lambda: [file.cursor.offset for file in shipped(collector)] == [length])
+    assert node.stated(Span) == []
+    writer = OneFrame(node.broker)
+    for crash in range(3):
+        # when: the next one comes as far as one frame, and everything is to be stated
+        writer.away, writer.refused = False, 0
+        with monkeypatch.context() as dies:
+            async with node.collector(writer, span_interval_s=0.001, drain_s=0) as collector:
+                await until(lambda: writer.refused)
+                assert 0 < next(iter(shipped(collector))).cursor.offset < length
+                # then: nothing is cut before all that may lie on the bus
+                assert node.stated(Span) == [], crash
+                dies.setattr(Spans, "conclude", lambda *_: True)
+    async with node.collector() as collector:
+        await until(lambda: [file.cursor.offset for file in shipped(collector)] == [length])
+    assert attested(node) == length
+
+
+class OneFrame(FlakyWriter):
+    """A bus that goes away behind the first frame of a log."""
+
+    async def send(self, partition: Partition, value: bytes) -> int:
+        position = await super().send(partition, value)
+        self.away = partition.topic == TOPIC_BULK
+        return position
+
+
+def shipped(collector: Collector) -> list[Followed]:
+    registry = getattr(collector, "registry", None)
+    return [file for file in registry.files.values() if not file.is_ledger] if registry is not None else []
 
 
 async def test_c9_a_span_that_does_not_add_up_is_said_and_its_bytes_are_unattested(node: Node) -> None:
@@ -140,7 +185,7 @@ async def test_c9_a_span_that_does_not_add_up_is_said_and_its_bytes_are_unattest
     async with node.collector() as collector:
         await until(lambda: node.contents() == [lines(0, 10)])
         # given: a bug of ours, that loses the open span
-        (file,) = [file for file in collector.registry.files.values() if not file.is_ledger]
+        (file,) = shipped(collector)
         file.cursor = replace(file.cursor, span=None)
         node.write(log, lines(10, 10))
         await until(lambda: node.contents() == [lines(0, 20)])
