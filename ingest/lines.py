@@ -112,7 +112,11 @@ def lines_of(runs: Sequence[Run]) -> Lines:
     sizes = np.array([len(piece.chunk.payload) for piece in pieces], dtype=np.int64)
     piece_ends = np.cumsum(sizes)
     octets = np.frombuffer(buffer, np.uint8)[: len(buffer) - len(cri.PAD)]
-    ends = np.union1d(np.flatnonzero(octets == ord("\n")) + 1, piece_ends[sizes > 0])
+    ends = np.flatnonzero(octets == ord("\n")) + 1
+    cut = piece_ends[sizes > 0]
+    cut = cut[octets[cut - 1] != ord("\n")]
+    if len(cut):
+        ends = np.sort(np.concatenate((ends, cut)))
     starts = np.concatenate((np.zeros(1, np.int64), ends))[:-1]
     piece_of = np.searchsorted(piece_ends, ends - 1, side="right")
     base = np.array([piece.chunk.offset_start for piece in pieces], dtype=np.int64) - (piece_ends - sizes)

@@ -152,66 +152,74 @@ def _headers(rows: pa.Table) -> Any:
     """Return the canonical CRI header of each row that has one and whose bytes are not in ``raw``, else b''."""
     count = rows.num_rows
     parser = _one(rows["parser"], count).dictionary_encode()
-    names = [name or "" for name in parser.dictionary.to_pylist()]
-    codes = np.asarray(pc.fill_null(parser.indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
-    matrix = np.zeros((count, _WIDTH), np.uint8)
-    keep = np.zeros((count, _WIDTH), np.bool_)
+    codes = np.asarray(pc.fill_null(parser.indices, -1).to_numpy(zero_copy_only=False), dtype=np.int32)
     part = _one(rows["part"], count)
-    headed = np.asarray(pc.fill_null(pc.is_in(part, pa.array(["P", "F"])), False).to_numpy(zero_copy_only=False))
-    headed = headed & (_ints(rows, "length") > 0)
+    whole, partial = _true(pc.equal(part, "F")), _true(pc.equal(part, "P"))
+    headed = (whole | partial) & (_ints(rows, "length") > 0) & _valid(_one(rows["time_unix_nano"], count))
+    err = _true(pc.equal(_one(rows["log_iostream"], count), "stderr"))
     times = _ints(rows, "time_unix_nano")
-    timed = np.asarray(pc.is_valid(rows["time_unix_nano"]).to_numpy())
-    for code, name in enumerate(names):
-        kind, zone, form = (*name.split(";"), "", "")[:3]
+    matrix = np.zeros((count, _WIDTH), np.uint8)
+    widths = np.zeros(count, np.int32)
+    for code, name in enumerate(parser.dictionary.to_pylist()):
+        kind, zone, form = (*(name or "").split(";"), "", "")[:3]
         if kind == CRI_PARSER and zone:
-            at = np.flatnonzero((codes == code) & headed & timed)
-            _header_block(matrix, keep, at, times[at], zone.encode(), trim=form == "trim")
-    stream = _one(rows["log_iostream"], count)
-    err = np.asarray(pc.fill_null(pc.equal(stream, "stderr"), False).to_numpy(zero_copy_only=False))
-    matrix[err, 35:43] = np.frombuffer(b" stderr ", np.uint8)
-    whole = np.asarray(pc.fill_null(pc.equal(part, "F"), False).to_numpy(zero_copy_only=False))
-    matrix[:, 43] = np.where(whole, ord("F"), ord("P"))
-    matrix[:, 44] = ord(" ")
-    offsets = np.zeros(count + 1, np.int32)
-    np.cumsum(keep.sum(axis=1), out=offsets[1:])
-    return binary_array(offsets, matrix[keep])
+            at = np.flatnonzero((codes == code) & headed)
+            block, own = _header_block(times[at], err[at], whole[at], zone.encode(), trim=form == "trim")
+            matrix[at if len(at) < count else slice(None)], widths[at] = block, own
+    # Every header stands at the beginning of its row of the matrix: of its spans, every second one is a header.
+    offsets = np.empty(2 * count + 1, np.int32)
+    offsets[0::2] = np.arange(count + 1, dtype=np.int32) * _WIDTH
+    offsets[1::2] = offsets[:-1:2] + widths
+    return binary_array(offsets, matrix.ravel()).take(np.arange(0, 2 * count, 2))
 
 
 def _header_block(
-    matrix: npt.NDArray[np.uint8],
-    keep: npt.NDArray[np.bool_],
-    at: npt.NDArray[np.intp],
-    times: _Ints,
-    zone: bytes,
-    *,
-    trim: bool,
-) -> None:
-    if not len(at):
-        return
+    times: _Ints, err: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_], zone: bytes, *, trim: bool
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """Return headers of one profile, each at the beginning of its row, and their lengths."""
     shift = 0
     if zone != b"Z":
         shift = (-1 if zone[:1] == b"-" else 1) * (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60)
     seconds, fraction = np.divmod(times, 1_000_000_000)
     minutes, second = np.divmod(seconds + shift, 60)
-    unique, inverse = np.unique(minutes, return_inverse=True)
-    texts = np.datetime_as_string((unique * 60).astype("datetime64[s]")).astype("S19")
-    block = np.zeros((len(at), _WIDTH), np.uint8)
-    block[:, :19] = texts.view(np.uint8).reshape(-1, 19)[inverse]
+    block = np.zeros((len(times), _WIDTH), np.uint8)
+    block[:, :17] = _written_minutes(minutes)
     block[:, 17] = 48 + second // 10
     block[:, 18] = 48 + second % 10
-    block[:, 19] = ord(".")
-    digits = fraction[:, None] // 10 ** np.arange(8, -1, -1) % 10
-    block[:, 20:29] = 48 + digits
-    block[:, 29 : 29 + len(zone)] = np.frombuffer(zone, np.uint8)
-    block[:, 35:43] = np.frombuffer(b" stdout ", np.uint8)
-    kept = np.ones((len(at), _WIDTH), np.bool_)
-    kept[:, 29 + len(zone) : 35] = False
+    rest = fraction.astype(np.uint32)
+    for column in range(28, 19, -1):
+        tens = rest // 10
+        block[:, column] = 48 + (rest - tens * 10)
+        rest = tens
+    digits = np.full(len(times), 9, np.int32)
     if trim:
-        trailing = np.where(digits.any(axis=1), np.argmax(digits[:, ::-1] != 0, axis=1), 9)
-        kept[:, 20:29] = np.arange(9) < (9 - trailing)[:, None]
-        kept[:, 19] = trailing < 9
-    matrix[at] = block
-    keep[at] = kept
+        is_zero = block[:, 28:19:-1] == 48
+        digits -= np.where(is_zero.all(axis=1), 9, np.argmin(is_zero, axis=1)).astype(np.int32)
+    for count in np.flatnonzero(np.bincount(digits, minlength=10)).tolist() if len(times) else ():
+        own = np.flatnonzero(digits == count) if trim else slice(None)
+        behind = 20 + count if count else 19
+        # What stands behind the fraction moves to its end.
+        block[own, behind : behind + len(zone)] = np.frombuffer(zone, np.uint8)
+        if count:
+            block[own, 19] = ord(".")
+        tail = np.zeros((len(err[own]), 10), np.uint8)
+        tail[:] = np.frombuffer(b" stdout P ", np.uint8)
+        tail[err[own], 4:7] = np.frombuffer(b"err", np.uint8)
+        tail[whole[own], 8] = ord("F")
+        block[own, behind + len(zone) : behind + len(zone) + 10] = tail
+    return block, np.where(digits > 0, 20 + digits, 19).astype(np.int32) + len(zone) + 10
+
+
+def _written_minutes(minutes: _Ints) -> npt.NDArray[np.uint8]:
+    """Return ``2026-11-25T12:00:`` of each minute since 1970. Neighbours mostly share theirs."""
+    if not len(minutes):
+        return np.zeros((0, 17), np.uint8)
+    changes = np.concatenate((np.ones(1, np.bool_), minutes[1:] != minutes[:-1]))
+    unique, place = np.unique(minutes[changes], return_inverse=True)
+    texts = np.datetime_as_string((unique * 60).astype("datetime64[s]")).astype("S19")
+    written = np.ascontiguousarray(texts.view(np.uint8).reshape(-1, 19)[:, :17]).view("V17").ravel()
+    found: npt.NDArray[np.uint8] = written[place][np.cumsum(changes) - 1].view(np.uint8).reshape(-1, 17)
+    return found
 
 
 # -- contents ------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ Bools = npt.NDArray[np.bool_]
 
 ACCESS_EVENT: Final = "http.access"
 
+_COLUMNS: Final = np.arange(64, dtype=np.uint8)
 _HEAD: Final = 64
 """Bytes at the beginning of a body in which a level is looked for; as many as :data:`PAD` has."""
 _ADDRESS: Final = 46
@@ -43,10 +44,8 @@ def _letters(*characters: bytes) -> Bools:
     return table
 
 
-_UPPER: Final = bytes(range(ord("A"), ord("Z") + 1))
-_LETTER: Final = _letters(_UPPER, _UPPER.lower())
-_OF_ADDRESS: Final = _letters(b"0123456789abcdefABCDEF.:")
 _BEFORE_WORD: Final = _letters(b" [|<\t(")
+_BEFORE_LEVEL: Final = _letters(b'[="')
 _BEHIND_WORD: Final = _letters(b" ]:|>\t,)\n\r\0.-")
 _QUOTED_LEVELS: Final = (b"level=", b"lvl=", b"severity=")
 
@@ -59,6 +58,9 @@ _WORDS: Final = np.array(sorted(_eight(word.encode()) for word in IN_TEXT), np.u
 _WORD_NUMBERS: Final = np.array(
     [IN_TEXT[int(word).to_bytes(8, "little").rstrip(b"\0").decode()] for word in _WORDS], np.int32
 )
+_HTTP: Final = np.uint64(_eight(b" HTTP/"))
+_LOWER: Final = np.uint64(0x2020202020202020)
+"""The bits that small letters have and capitals have not."""
 _KEEP: Final = np.array([(1 << 8 * length) - 1 for length in range(9)], np.uint64)
 """Masks that keep the first n bytes."""
 
@@ -100,6 +102,7 @@ def read(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, *, timed: bool) ->
     rest = rest[~_read_klog(buffer, starts, ends, rest, told)]
     rest = rest[~_read_access(buffer, starts, ends, rest, told)]
     _read_levels(buffer, starts, ends, rest, told)
+    _read_traces(buffer, starts, ends, rest, told)
     if timed:
         _read_times(buffer, starts, ends, rows[~is_json], told)
     return told
@@ -112,13 +115,15 @@ def severity_and_trace(body: bytes) -> tuple[int | None, str | None]:
 
 
 def _read_json(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told, *, timed: bool) -> None:
-    severities = []
+    severities: list[int] = []
+    traces, read_one = told.trace_id, json_lines.severity_and_trace
     for row, start, end in zip(rows.tolist(), starts[rows].tolist(), ends[rows].tolist(), strict=True):
-        severity, trace_id, line = json_lines.facts(buffer[start:end])
+        body = buffer[start:end]
+        severity, trace_id = read_one(body)
         severities.append(severity or 0)
         if trace_id is not None:
-            told.trace_id[row] = trace_id
-        if timed and line is not None and (time := json_lines.time_of(line)) is not None:
+            traces[row] = trace_id
+        if timed and (time := json_lines.time_of(body)) is not None:
             told.time[row] = time
     told.severity[rows] = severities
 
@@ -138,19 +143,19 @@ def _read_klog(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told) 
 
 def _read_access(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told) -> Bools:
     """Read lines with ``"GET / HTTP/1.1" 200`` in them: common, combined, nginx, envoy. Return which rows are such."""
-    octets = np.frombuffer(buffer, np.uint8)
-    quotes = np.flatnonzero(octets == ord('"'))
     is_access: Bools = np.zeros(len(rows), np.bool_)
-    if len(quotes) < 2 or not len(rows):
+    quotes = np.flatnonzero(np.frombuffer(buffer, np.uint8) == ord('"')) if len(rows) else np.zeros(0, np.intp)
+    if len(quotes) < 2:
         return is_access
     at = np.searchsorted(quotes, starts[rows])
     opening = quotes[np.minimum(at, len(quotes) - 1)]
     closing = quotes[np.minimum(at + 1, len(quotes) - 1)]
     inside = (at + 1 < len(quotes)) & (closing + 5 <= ends[rows]) & (closing - opening >= 10)
     # (protocol) HTTP/1.1 or HTTP/2, with eight or six characters, behind a space, just before the closing quote
-    around = windows(buffer, np.where(inside, closing - 9, 0), 17)
-    http = np.frombuffer(b" HTTP/", np.uint8)
-    is_access = inside & ((around[:, 0:6] == http).all(axis=1) | (around[:, 2:8] == http).all(axis=1))
+    from_space = np.where(inside, closing - 9, 0)
+    around = windows(buffer, from_space, 17)
+    words = np.ndarray((len(buffer) - 7,), "<u8", buffer, strides=(1,))
+    is_access = inside & (((words[from_space] & _KEEP[6]) == _HTTP) | ((words[from_space + 2] & _KEEP[6]) == _HTTP))
     # (status) three digits behind it
     digits = around[:, 11:14].astype(np.int32) - ord("0")
     is_access &= (around[:, 10] == ord(" ")) & ((digits >= 0) & (digits <= 9)).all(axis=1)
@@ -166,10 +171,11 @@ def _read_access(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told
 def _read_address(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told) -> None:
     """Note the address that begins each access line, and the user behind it."""
     head = windows(buffer, starts[rows], _ADDRESS)
-    of_address = _OF_ADDRESS[head]
+    # Hexadecimal digits, dots, and the colon, which stands behind the 9.
+    of_address = ((head | 0x20) - np.uint8(ord("a")) < 6) | (head - np.uint8(ord("0")) <= 10) | (head == ord("."))
     length = np.where(of_address.all(axis=1), _ADDRESS, np.argmin(of_address, axis=1))
     behind = head[np.arange(len(rows)), np.minimum(length, _ADDRESS - 1)]
-    dotted = ((head == ord(".")) | (head == ord(":"))) & (np.arange(_ADDRESS) < length[:, None])
+    dotted = ((head == ord(".")) | (head == ord(":"))) & (_COLUMNS[:_ADDRESS] < length.astype(np.uint8)[:, None])
     good = (length >= 3) & (length < _ADDRESS) & (behind == ord(" ")) & dotted.any(axis=1)
     told.address_end[rows[good]] = (starts[rows] + length)[good]
     # ``- frank [`` where others have ``- - [``
@@ -189,9 +195,10 @@ def _read_levels(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told
     if not len(rows):
         return
     head = windows(buffer, starts[rows], _HEAD)
-    lengths = np.minimum(ends[rows] - starts[rows], _HEAD)
+    lengths = np.minimum(ends[rows] - starts[rows], _HEAD).astype(np.uint8)
     letter = np.zeros((len(rows), _HEAD + 2), np.bool_)
-    letter[:, 1:-1] = _LETTER[head] & (np.arange(_HEAD) < lengths[:, None])
+    np.less((head | 0x20) - np.uint8(ord("a")), 26, out=letter[:, 1:-1])
+    letter[:, 1:-1] &= lengths[:, None] > _COLUMNS
     edges = np.flatnonzero(letter.ravel()[1:] != letter.ravel()[:-1])
     begin, length = edges[0::2], edges[1::2] - edges[0::2]
     possible = (length >= 3) & (length <= 8)
@@ -199,17 +206,17 @@ def _read_levels(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told
     line, column = np.divmod(begin, _HEAD + 2)
     at = starts[rows][line] + column
     words = np.ndarray((len(buffer) - 7,), "<u8", buffer, strides=(1,))[at]
-    folded = (words | np.uint64(0x2020202020202020)) & _KEEP[length]
-    place = np.minimum(np.searchsorted(_WORDS, folded), len(_WORDS) - 1)
-    hit = np.flatnonzero(_WORDS[place] == folded)
-    if not len(hit):
-        _read_traces(buffer, starts, ends, rows, told)
-        return
-    line, column, at, length, place = line[hit], column[hit], at[hit], length[hit], place[hit]
     octets = np.frombuffer(buffer, np.uint8)
-    before = np.where(column == 0, ord(" "), octets[np.maximum(at - 1, 0)])
-    behind = np.where(at + length >= ends[rows][line], ord(" "), octets[at + length])
-    capital = ((words[hit] & np.uint64(0x2020202020202020) & _KEEP[length]) == 0) & _BEFORE_WORD[before]
+    before = np.where(column == 0, np.uint8(ord(" ")), octets[np.maximum(at - 1, 0)])
+    capital = ((words & _LOWER & _KEEP[length]) == 0) & _BEFORE_WORD[before]
+    # Few words stand where a level may; they alone are looked up.
+    some = np.flatnonzero(capital | _BEFORE_LEVEL[before])
+    folded = (words[some] | _LOWER) & _KEEP[length[some]]
+    place = np.minimum(np.searchsorted(_WORDS, folded), len(_WORDS) - 1)
+    is_word = _WORDS[place] == folded
+    some, place = some[is_word], place[is_word]
+    line, at, length, before, capital = line[some], at[some], length[some], before[some], capital[some]
+    behind = np.where(at + length >= ends[rows][line], np.uint8(ord(" ")), octets[at + length])
     bracketed = (before == ord("[")) & (behind == ord("]"))
     keyed = (before == ord("=")) | (before == ord('"'))
     keyed[keyed] = [
@@ -221,7 +228,6 @@ def _read_levels(buffer: bytes, starts: Ints, ends: Ints, rows: Rows, told: Told
     line, place = line[good], place[good]
     is_first = np.concatenate((np.ones(1, np.bool_), line[1:] != line[:-1]))[: len(line)]
     told.severity[rows[line[is_first]]] = _WORD_NUMBERS[place[is_first]]
-    _read_traces(buffer, starts, ends, rows, told)
 
 
 def _is_level(before: bytes) -> bool:

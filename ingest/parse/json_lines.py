@@ -13,10 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from ingest.parse import lenient
-from ingest.parse.severity import PYTHON, numbered, of_otel, of_syslog, severity_of
+from ingest.parse.severity import FORMS, PYTHON, numbered, of_otel, of_syslog, severity_of
 from ingest.parse.times import Time, of_json
 
 _TRACE: Final = re.compile(r"[0-9a-fA-F]{32}\Z")
+_LOWER_TRACE: Final = re.compile(r"[0-9a-f]{32}\Z").match
+_FORM: Final = FORMS.get
 _PARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _GOOGLE: Final = re.compile(r"projects/[^/]+/traces/([0-9a-f]{32})\Z")
 
@@ -61,26 +63,53 @@ class _Line(msgspec.Struct):
     trace_google: Any = msgspec.field(default=None, name="logging.googleapis.com/trace")
 
 
+class _Short(msgspec.Struct, gc=False):
+    """What most loggers write."""
+
+    level: Any = None
+    trace_id: Any = None
+
+
+_SHORT: Final = msgspec.json.Decoder(_Short).decode
 #: A fraction keeps its digits; a JSON number of application logs is no float before it has to be.
 _DECODER: Final = msgspec.json.Decoder(_Line, float_hook=Decimal)
 
 
-def facts(body: bytes) -> tuple[int | None, str | None, _Line | None]:
-    """Return (severity number, trace id, the line for :func:`time_of`) of a JSON body; Nones where it is none."""
+def severity_and_trace(body: bytes) -> tuple[int | None, str | None]:
+    """Return (severity number, trace id) of a JSON body; Nones where it is none."""
+    # What most lines say is found by a decoder that knows two names, in half the time. Classes are compared because
+    # that is what costs least.
     try:
-        line = _DECODER.decode(body)
+        short = _SHORT(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _told(decode(body))
+    level, named = short.level, short.trace_id
+    severity = _FORM(level) if level.__class__ is str else None
+    if severity is not None:
+        if named.__class__ is str and _LOWER_TRACE(named):
+            return severity, named
+        if b"race" not in body and b"@tr" not in body:
+            return severity, None
+    return _told(decode(body))
+
+
+def decode(body: bytes) -> _Line | None:
+    """Return a JSON line, None where it is none."""
+    try:
+        return _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError):
-        found = lenient.convert(body, _Line)
-        if not isinstance(found, _Line):
-            return None, None, None
-        line = found
-    level = line.level
-    severity = severity_of(level) if level is not None and line.gelf is None else None
-    return severity or _severity(line), _trace(line), line
+        return lenient.convert(body, _Line)
 
 
-def time_of(line: _Line) -> Time | None:
-    """Return the time that a line says it was written at."""
+def _told(line: _Line | None) -> tuple[int | None, str | None]:
+    return (_severity(line), _trace(line)) if line is not None else (None, None)
+
+
+def time_of(body: bytes) -> Time | None:
+    """Return the time that a JSON body says it was written at."""
+    line = decode(body)
+    if line is None:
+        return None
     mongo = line.mongo_time.get("$date") if isinstance(line.mongo_time, dict) else line.mongo_time
     written = (
         line.time, line.ts, line.timestamp, line.at_timestamp, line.serilog_time, line.dotnet_time, line.datetime,
@@ -91,8 +120,8 @@ def time_of(line: _Line) -> Time | None:
 
 def _severity(line: _Line) -> int | None:
     words = (
-        line.severity, line.lvl, line.levelname, line.loglevel, line.serilog_level, line.ecs_level, line.dotnet_level,
-        line.go_level, line.otel_text,
+        line.level, line.severity, line.lvl, line.levelname, line.loglevel, line.serilog_level, line.ecs_level,
+        line.dotnet_level, line.go_level, line.otel_text,
     )  # fmt: skip
     for word in words:
         if word is not None and (severity := severity_of(word)) is not None:

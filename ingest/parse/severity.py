@@ -31,7 +31,8 @@ PINO: Final[Mapping[int, int]] = {10: 1, 20: 5, 30: 9, 40: 13, 50: 17, 60: 21}
 PYTHON: Final[Mapping[int, int]] = {10: 5, 20: 9, 30: 13, 40: 17, 50: 18}
 """``levelno`` of Python's logging."""
 
-_FAST: Final = {form: number for word, number in WORDS.items() for form in (word, word.upper(), word.capitalize())}
+FORMS: Final = {form: number for word, number in WORDS.items() for form in (word, word.upper(), word.capitalize())}
+"""Words as they are mostly written."""
 
 
 def severity_of(level: object) -> int | None:
@@ -41,7 +42,7 @@ def severity_of(level: object) -> int | None:
     (13, 9, None)
     """
     if isinstance(level, str):
-        return _FAST.get(level) or WORDS.get(level.strip().lower())
+        return FORMS.get(level) or WORDS.get(level.strip().lower())
     return numbered(level, PINO)
 
 
