@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from collector import append_file
+
 WRITES = ("write", "pwrite", "writev")
 SYNCS = ("fsync", "fdatasync")
 BY_PATH = ("rename", "replace", "unlink", "truncate", "link")
@@ -33,6 +35,8 @@ class Disk:
     root: Path
     rng: random.Random = field(default_factory=lambda: random.Random(0))
     full: bool = False
+    reserves: bool = True
+    """Whether room can be taken beforehand; some file systems cannot."""
     dead: bool = False
     denied: dict[str, int] = field(default_factory=dict)
     """Paths that do not open for reading, and with which error."""
@@ -52,6 +56,8 @@ class Disk:
             for name in (*WRITES, *SYNCS, *BY_PATH, *BY_DESCRIPTOR, "open"):
                 self._real[name] = getattr(os, name)
                 stack.enter_context(mock.patch.object(os, name, self._in_hand(name)))
+            self._real["allocate"] = append_file._allocate
+            stack.enter_context(mock.patch.object(append_file, "_allocate", self._allocate))
             yield
 
     def kill_in(self, calls: int, when: str) -> None:
@@ -117,10 +123,17 @@ class Disk:
             return self._write_what_fits(*arguments)
         return self._real[name](*arguments, **more)
 
+    def _allocate(self, descriptor: int, offset: int, length: int) -> int:
+        if self.dead:
+            raise Killed("allocate")
+        if not self.reserves:
+            return errno.EOPNOTSUPP
+        return errno.ENOSPC if self.full else int(self._real["allocate"](descriptor, offset, length))
+
     def _write_what_fits(self, descriptor: int, data: Any) -> int:
         """Write as a full disk does: into blocks that the file has already."""
         stat = os.fstat(descriptor)
-        room = max(0, stat.st_blocks * 512 - stat.st_size)
+        room = max(0, stat.st_blocks * 512 - stat.st_size)  # reserved beforehand, or the rest of the last block
         if room == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         written: int = self._real["write"](descriptor, bytes(data)[:room])

@@ -22,6 +22,8 @@ Range = tuple[int, int]
 END = 1 << 62
 DECLARED = int(ChunkFlags.RESENT | ChunkFlags.SHADOW)
 """Flags by which a collector says that the bytes may be held already under another id."""
+LOOK_NS = 2_000_000_000
+"""A sweep and two looks: what is there for less may be unseen."""
 OURS = (Kind.CONTAINER, Kind.AUDIT, Kind.AUDITD, Kind.FALCO, Kind.FILE)
 
 
@@ -63,8 +65,11 @@ class Verdict:
     bytes_held: int = 0
     bytes_in_gaps: int = 0
     bytes_in_silence: int = 0
+    bytes_cut_unread: int = 0
+    """Bytes of which none was acknowledged, cut off while no collector ran: nobody can know of them."""
     bytes_unexplained: int = 0
     bytes_sent: int = 0
+    lines_unseen: int = 0
     unseen: list[str] = field(default_factory=list)
     """Lives that no ledger knows although a collector ran: shorter than a sweep."""
     spans: int = 0
@@ -131,13 +136,17 @@ def _match(truth: Truth, held: dict[str, Held], lines: Sequence[Line], verdict: 
         born = line.statement
         if not isinstance(born, Born) or Source.parse(born.source).kind not in OURS:
             continue
-        life = truth.of_inode((int(born.device), int(born.inode)), int(line.boot_nano))
-        if life is None:
+        found = truth.of_inode((int(born.device), int(born.inode)), int(line.boot_nano))
+        if not found:
             verdict.chain.append(f"{born.path} was born in an inode that never was")
         elif born.file_id in lives:
             verdict.chain.append(f"{born.path} was born twice as {born.file_id}")
         else:
-            lives[born.file_id] = life
+            # Where a file was written anew before a byte of it was read, its id is the later life's.
+            agreeing = [life for life in found if _agrees(held.get(born.file_id), life)]
+            lives[born.file_id] = (
+                agreeing[0] if agreeing and not _agrees(held.get(born.file_id), found[0]) else found[0]
+            )
     for file_id, file in held.items():
         if (life := lives.get(file_id)) is None:
             verdict.chain.append(f"{file.path} is on the bus and was never born (C7)")
@@ -147,6 +156,10 @@ def _match(truth: Truth, held: dict[str, Held], lines: Sequence[Line], verdict: 
                 at = next(i for i in range(start, end) if file.content[i : i + 1] != life.content[i : i + 1])
                 verdict.corrupted.append(f"{file.path} ({file_id}) holds what was not written there, from {at} on")
     return lives
+
+
+def _agrees(file: Held | None, life: Life) -> bool:
+    return file is None or all(file.content[a:b] == life.content[a:b] for a, b in file.ranges)
 
 
 def _check_statements(held: dict[str, Held], lines: Sequence[Line], verdict: Verdict) -> None:
@@ -164,7 +177,7 @@ def _check_statements(held: dict[str, Held], lines: Sequence[Line], verdict: Ver
 def _judge_bytes(
     truth: Truth, held: dict[str, Held], lives: dict[str, Life], silences: Sequence[Range], verdict: Verdict
 ) -> dict[Life, list[Range]]:
-    """Return what is explained of each life: held, named, or silent."""
+    """Return what is explained of each life that was seen: held, named, or silent."""
     gaps = _gaps(verdict)
     ids: dict[Life, list[str]] = defaultdict(list)
     for file_id, life in lives.items():
@@ -187,9 +200,16 @@ def _judge_bytes(
         if left and not ids[life] and _is_silent(life, silences):
             verdict.bytes_in_silence += left
             either = [(0, whole)]
-        elif left and not ids[life] and life.gone_ns >= 0:
+        elif left and not ids[life] and _is_named(life, verdict.gaps):
+            verdict.bytes_in_gaps += left
+            either = [(0, whole)]
+        elif left and not ids[life] and _exposed_ns(life, silences) < LOOK_NS:
             verdict.unseen.append(life.name)
-            verdict.bytes_unexplained += left
+            continue
+        elif left and life.truncated and not ranges[life] and _ended_in(life, silences):
+            # Nothing of it was acknowledged, so nothing tells what was there before it was cut off.
+            verdict.bytes_cut_unread += left
+            either = [(0, whole)]
         elif left:
             verdict.bytes_unexplained += left
             first = next(i for i in range(whole) if not _holds(either, (i, i + 1)))
@@ -199,22 +219,25 @@ def _judge_bytes(
 
 
 def _judge_lines(truth: Truth, held: dict[str, Held], explained: dict[Life, list[Range]], verdict: Verdict) -> None:
-    counts = _count(truth, held, verdict)
+    written = truth.tokens()
+    counts = _count(written, held, verdict)
     named = {
         token[0] for life, ranges in explained.items() for token in TOKEN.finditer(life.content)
         if _holds(ranges, token.span())
     }  # fmt: skip
-    unseen = set(verdict.unseen)
-    for token_, copies in truth.tokens.items():
+    unseen = {token[0] for life in truth.lives if life not in explained for token in TOKEN.finditer(life.content)}
+    for token_, copies in written.items():
         if counts[token_] > copies:
             verdict.lines_duplicated.append(token_)
         elif counts[token_] == 0 and token_ in named:
             verdict.lines_explained += 1
-        elif counts[token_] == 0 and not unseen:
+        elif counts[token_] == 0 and token_ in unseen:
+            verdict.lines_unseen += 1
+        elif counts[token_] == 0:
             verdict.lines_lost.append(token_)
 
 
-def _count(truth: Truth, held: dict[str, Held], verdict: Verdict) -> Counter[bytes]:
+def _count(written: Counter[bytes], held: dict[str, Held], verdict: Verdict) -> Counter[bytes]:
     """Return how often each line is held, but for ids that say that it may be held elsewhere."""
     counts: Counter[bytes] = Counter()
     for file in sorted(held.values(), key=lambda file: file.flags & DECLARED):
@@ -223,7 +246,7 @@ def _count(truth: Truth, held: dict[str, Held], verdict: Verdict) -> Counter[byt
             for token in TOKEN.finditer(bytes(file.content[start:end])):
                 writer, stream, number, checksum = token.groups()
                 address = b"%s/%s/%s" % (writer, stream, number)
-                if b"%08x" % zlib.crc32(address) != checksum or token[0] not in truth.tokens:
+                if b"%08x" % zlib.crc32(address) != checksum or token[0] not in written:
                     verdict.corrupted.append(f"{file.path} holds a line that nobody wrote: {token[0]!r}")
                 if last.get((writer, stream), 0) >= int(number):
                     verdict.lines_reordered.append(token[0])
@@ -286,6 +309,23 @@ def _shared(life: Life, truth: Truth, ranges: dict[Life, list[Range]]) -> list[R
 
 def _is_silent(life: Life, silences: Sequence[Range]) -> bool:
     return life.gone_ns >= 0 and any(low <= life.began_ns and life.gone_ns <= high for low, high in silences)
+
+
+def _ended_in(life: Life, silences: Sequence[Range]) -> bool:
+    return any(low <= life.gone_ns <= high for low, high in silences)
+
+
+def _exposed_ns(life: Life, silences: Sequence[Range]) -> int:
+    """Return how long its bytes could have been seen."""
+    if life.gone_ns < 0:
+        return END
+    hidden = sum(max(0, min(life.gone_ns, high) - max(life.filled_ns, low)) for low, high in silences)
+    return life.gone_ns - life.filled_ns - hidden
+
+
+def _is_named(life: Life, gaps: Iterable[Gap]) -> bool:
+    """Whether a gap speaks of a file that nobody could open, by its path."""
+    return any(not gap.file_id and life.path in gap.detail for gap in gaps)
 
 
 # -- ranges --------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ashiato.core.ports import Partition
 from collector.service import Collector
 from collector.settings import CollectorSettings
 from tests.conformance.disk import Disk, Killed
-from tests.conformance.oracle import Range, Verdict, judge
+from tests.conformance.oracle import Range, Verdict, judge, merge
 from tests.conformance.truth import Life, Truth
 from tests.conformance.virtual import VirtualClock, VirtualLoop
 from tests.simulation.collector_node import FlakyWriter, Node, chunks_of
@@ -64,7 +64,7 @@ class Site(Node):
 
     def __post_init__(self) -> None:
         self.clock = self.virtual
-        self.truth = Truth(clock=self.virtual)
+        self.truth = Truth(clock=self.virtual, root=self.logs)
         self.disk = Disk(root=self.state)
         self.loop = VirtualLoop(self.virtual)
         self.writer = MortalWriter(self.broker)
@@ -146,6 +146,13 @@ class Site(Node):
         assert not verdict.faults(), verdict.faults()
         return verdict
 
+    def all_held(self) -> Verdict:
+        """Give it time, and expect every byte on the bus."""
+        verdict = self.settled()
+        assert verdict.bytes_held == verdict.bytes_written > 0
+        assert not verdict.unseen
+        return verdict
+
     def lines(self) -> list[Line]:
         """Return the ledger's lines on the node; the chain is checked."""
         raw = [
@@ -154,13 +161,16 @@ class Site(Node):
         ledger.verify_chain(raw)
         return [ledger.decode(line) for line in raw]
 
-    def held(self, life: Life) -> bool:
+    def has(self, life: Life) -> bool:
         """Whether the bus holds all of a life under one id."""
-        return any(file.content == bytes(life.content) for file in self.files())
+        content = bytes(life.content)
+        return not content or any(file.content == content for file in merge(chunks_of(self.broker), Verdict()).values())
 
     def end(self) -> None:
-        """Let go of everything."""
-        if self.task is not None:
+        """Let go of everything; a collector that failed by itself has told so already."""
+        if self.task is not None and self.task.done():
+            self.task.exception()
+        elif self.task is not None:
             self.kill()
         self.loop.end()
         self.truth.close()

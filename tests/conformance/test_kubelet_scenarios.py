@@ -143,7 +143,7 @@ def test_k2_a_late_write_to_the_rotated_file_is_held_in_that_file(site: Site, cl
     web.say(100)
     verdict = site.settled()
     assert verdict.bytes_held == verdict.bytes_written
-    assert all(site.held(life) for life in site.truth.lives)
+    assert all(site.has(life) for life in site.truth.lives)
 
 
 @pytest.mark.xfail(strict=True, reason="an unlinked file is closed although a writer has it open")
@@ -224,7 +224,7 @@ def test_k5_down_for_less_than_the_window_loses_nothing(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "life_ms", [*(pytest.param(life_ms, marks=NOT_NOTIFIED) for life_ms in (0.2, 1, 10, 50)), 1000, 2500]
+    "life_ms", [*(pytest.param(life_ms, marks=NOT_NOTIFIED) for life_ms in (0.2, 1, 10)), 1100, 2500]
 )
 @pytest.mark.parametrize("kind", ["app", "init", "ephemeral", "static"])
 def test_k6_a_pod_that_lives_this_long(site: Site, life_ms: float, kind: str) -> None:

@@ -12,7 +12,7 @@ import gzip
 import os
 import re
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,8 +27,8 @@ TOKEN = re.compile(rb"#([\w.-]+)/(\w+)/(\d+)/([0-9a-f]{8})#")
 class Life:
     """One stream of bytes, from its first byte to its end."""
 
-    name: str
-    """Of the path at which it began."""
+    path: str
+    """At which it began."""
     inodes: list[tuple[int, Inode]]
     """Where it lay, each from when on (ns of the boot clock)."""
     content: bytearray = field(default_factory=bytearray)
@@ -43,12 +43,18 @@ class Life:
     """It began with the bytes of this one."""
     copied_bytes: int = 0
 
-    def size_at(self, boot_ns: int) -> int:
-        """Return how long it was."""
-        return max((size for at, size in self.growth if at <= boot_ns), default=0)
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def filled_ns(self) -> int:
+        """When its first byte was there."""
+        return next((at for at, size in self.growth if size), self.began_ns)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Pen:
     """A writer's open file, whatever the file is called by now."""
 
@@ -77,10 +83,10 @@ class Truth:
     """Every life, and the operations that change files."""
 
     clock: VirtualClock
+    root: Path
+    """What lies below may be seen by a collector."""
     lives: list[Life] = field(default_factory=list)
     pens: list[Pen] = field(default_factory=list)
-    tokens: dict[bytes, int] = field(default_factory=dict)
-    """Each token that was written, and in how many copies it lies."""
     _present: dict[Inode, Life] = field(default_factory=dict)
     _numbers: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
 
@@ -92,7 +98,6 @@ class Truth:
         number = self._numbers[writer, stream]
         address = f"{writer}/{stream}/{number}"
         token = f"#{address}/{zlib.crc32(address.encode()):08x}#".encode()
-        self.tokens[token] = 1
         seconds, ns = divmod(self.clock.now_unix_nano(), 1_000_000_000)
         time = f"2026-11-24T10:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{ns:09d}".rstrip("0").rstrip(".")
         return f"{time}Z {stream} {part} ".encode() + token + b"x" * max(0, width - len(token)) + b"\n"
@@ -129,7 +134,10 @@ class Truth:
         life = self.life_of(_inode(path))
         path.rename(to)
         life.paths.discard(str(path))
-        life.paths.add(str(to))
+        if self.root in to.parents:
+            life.paths.add(str(to))
+        elif not life.paths:
+            life.gone_ns = self._now()
 
     def unlink(self, path: Path) -> None:
         self._lost_name(path)
@@ -147,9 +155,11 @@ class Truth:
         folder.rmdir()
 
     def truncate(self, path: Path) -> None:
-        """Cut to nothing: the same inode is another life."""
+        """Cut to nothing: the same inode is another life, unless it was empty."""
         inode = _inode(path)
         before = self.life_of(inode)
+        if not before.content:
+            return
         os.truncate(path, 0)
         before.gone_ns, before.truncated = self._now(), True
         before.paths.clear()
@@ -176,8 +186,6 @@ class Truth:
         life = self._begin(to, _inode(to))
         life.content += data
         life.copy_of, life.copied_bytes = before, len(data)
-        for token in TOKEN.finditer(data):
-            self.tokens[token[0]] += 1
         self.grew(life)
         return life
 
@@ -211,6 +219,10 @@ class Truth:
         self.unlink(path)
         return to
 
+    def tokens(self) -> Counter[bytes]:
+        """Return every line that was written whole, and in how many lives it lies."""
+        return Counter(token[0] for life in self.lives for token in TOKEN.finditer(life.content))
+
     # -- looking ---------------------------------------------------------------------------------------------
 
     def life_of(self, inode: Inode) -> Life:
@@ -222,10 +234,11 @@ class Truth:
     def at(self, path: Path) -> Life:
         return self.life_of(_inode(path))
 
-    def of_inode(self, inode: Inode, boot_ns: int) -> Life | None:
-        """Return the life that lay in an inode at a time, the latest one that had begun."""
-        begun = [(at, n) for n, life in enumerate(self.lives) for at, i in life.inodes if i == inode and at <= boot_ns]
-        return self.lives[max(begun)[1]] if begun else None
+    def of_inode(self, inode: Inode, boot_ns: int) -> list[Life]:
+        """Return the life that lay in an inode at a time, and those that came after it there."""
+        begun = sorted((at, n) for n, life in enumerate(self.lives) for at, i in life.inodes if i == inode)
+        first = max((n for n, (at, _) in enumerate(begun) if at <= boot_ns), default=None)
+        return [] if first is None else [self.lives[n] for _, n in begun[first:]]
 
     def grew(self, life: Life) -> None:
         life.growth.append((self._now(), len(life.content)))
@@ -235,7 +248,7 @@ class Truth:
             pen.close()
 
     def _begin(self, path: Path, inode: Inode) -> Life:
-        life = Life(name=path.name, inodes=[(self._now(), inode)], began_ns=self._now(), paths={str(path)})
+        life = Life(path=str(path), inodes=[(self._now(), inode)], began_ns=self._now(), paths={str(path)})
         self.lives.append(life)
         self._present[inode] = life
         return life
