@@ -40,6 +40,7 @@ class _Metadata(msgspec.Struct):
 
 
 class _Event(msgspec.Struct):
+    kind: Any = None
     apiVersion: Any = None  # noqa: N815 - the name on the wire
     stage: Any = None
     auditID: Any = None  # noqa: N815 - the name on the wire
@@ -123,8 +124,8 @@ def _of_event(event: _Event) -> Fields | None:
 
 def _is_event(event: _Event) -> bool:
     """Tell whether it names itself one; old ones and items of a list name no version."""
-    if isinstance(event.apiVersion, str) and event.apiVersion.startswith(API_GROUP):
-        return event.verb is not None or bool(event.auditID)
+    if event.kind == "Event" and isinstance(event.apiVersion, str) and event.apiVersion.startswith(API_GROUP):
+        return True
     return bool(event.auditID and event.stage and isinstance(event.auditID, str) and isinstance(event.stage, str))
 
 
