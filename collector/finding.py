@@ -63,18 +63,17 @@ class Finder:
         self._is_told_all = False
         """The kernel tells of every folder."""
         self._whole_nano = -CALM_SWEEP_NS
-        self._hint = asyncio.Event()
+        self._stopped: asyncio.Task[bool] | None = None
+        self._woken: asyncio.Future[None] | None = None
         self._notifier: Notifier | None = None
         self._lost = ""
-        try:
-            self._notifier = Notifier()
-        except OSError as error:
-            self._lose(error)
-        else:
-            asyncio.get_running_loop().add_reader(self._notifier.fileno(), self._told)
+        self._is_closed = False
 
     def close(self) -> None:
         """Let go of the kernel's hints."""
+        self._is_closed = True
+        if self._stopped is not None:
+            self._stopped.cancel()
         if self._notifier is not None:
             asyncio.get_running_loop().remove_reader(self._notifier.fileno())
             self._notifier.close()
@@ -99,7 +98,6 @@ class Finder:
     async def sweep(self, *, whole: bool) -> Swept:
         """Look at all folders, or at those of which the kernel spoke."""
         changed, self._changed = self._changed, set()
-        self._hint.clear()
         self._memory.changed = None if whole else changed
         if whole:
             self._whole_nano = self._clock.monotonic_nano()
@@ -109,15 +107,26 @@ class Finder:
 
     async def pause(self, stop: asyncio.Event, seconds: float) -> None:
         """Wait for so long, for ``stop`` or for a hint, whichever is first."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (stop, self._hint)]
-        try:
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-        if self._hint.is_set() and not stop.is_set():
+        loop = asyncio.get_running_loop()
+        if self._stopped is None:
+            # One task for all pauses: making one for each would cost more than what is waited for.
+            self._stopped = asyncio.create_task(stop.wait())
+            self._stopped.add_done_callback(lambda _: self._wake())
+        if stop.is_set():
+            return
+        if not self._changed:
+            self._woken = loop.create_future()
+            timer = loop.call_later(seconds, self._wake)
+            try:
+                await self._woken
+            finally:
+                timer.cancel()
+        if self._changed and not stop.is_set():
             await asyncio.sleep(COALESCE_S)
+
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
     # -- hints -----------------------------------------------------------------------------------------------
 
@@ -128,22 +137,29 @@ class Finder:
         if changes.overflowed:
             self._telemetry.emit(HintsOverflowed())
             self.hurry()
-        self._hint.set()
+        self._wake()
 
     def _watch(self, swept: Swept) -> None:
         """Ask the kernel to tell of every folder; one that it tells of only now is looked at once more."""
-        if self._notifier is None:
+        if self._is_closed:
             return
         folders = [*swept.folders, *(str(_there(Path(root))) for root in swept.missing)]
         try:
+            notifier = self._open()
             for folder in folders:
-                if self._notifier.watch(folder):
+                if notifier.watch(folder):
                     self._changed.add(folder)
-                    self._hint.set()
         except OSError as error:
             self._lose(error)
         else:
             self._is_told_all, self._lost = True, ""
+
+    def _open(self) -> Notifier:
+        """Return the kernel's ear; where it had none left it is asked again at each sweep. Raises OSError."""
+        if self._notifier is None:
+            self._notifier = Notifier()
+            asyncio.get_running_loop().add_reader(self._notifier.fileno(), self._told)
+        return self._notifier
 
     def _lose(self, error: OSError) -> None:
         """Go on without: the sweep is the truth."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import weakref
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -48,6 +49,8 @@ class Notifier:
         """Open it. Raises OSError where the system has none left."""
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = self._called(self._libc.inotify_init1(_CLOEXEC | _NONBLOCK))
+        # Whoever forgets to close it must not take one of the few instances of its user for ever.
+        self._closing = weakref.finalize(self, os.close, self._descriptor)
         self._folders: dict[int, str] = {}
         self._watches: dict[str, int] = {}
 
@@ -91,7 +94,7 @@ class Notifier:
 
     def close(self) -> None:
         """Let go of all watches."""
-        os.close(self._descriptor)
+        self._closing()
 
     def _take(self, watch: int, mask: int, changes: Changes) -> None:
         if mask & _OVERFLOW:
