@@ -10,6 +10,7 @@ written, files go on and their spans grow, so that nothing of them is left out w
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -154,12 +155,18 @@ class Spans:
         except TransientError as error:
             self._retry_nano = self._clock.monotonic_nano() + RETRY_NS
             late = sum(map(_length, cut.statements))
-            if not self.bookmark.contents.is_late:
-                self.bookmark.note(Late(is_late=True))
+            self._say_late()
             self._telemetry.emit(SpansLate(files=len(cut.files), late_bytes=late, error=str(error)))
             return False
         self.settle(cut)
         return True
+
+    def _say_late(self) -> None:
+        """Make durable, before more is sent, that what may be on the bus is not bounded by a span any more."""
+        if not self.bookmark.contents.is_late:
+            self.bookmark.note(Late(is_late=True))
+        with contextlib.suppress(TransientError):
+            self.bookmark.flush()
 
     def _is_due(self, file: Followed) -> bool:
         span = file.cursor.span
