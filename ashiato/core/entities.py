@@ -36,7 +36,7 @@ RAW_BYTES_PER_VALUE: Final = 2048
 VALUES_ALLOWED: Final = 256
 """... and small packs list all that they name."""
 
-_SERVICE_ACCOUNTS: Final = "system:serviceaccount:"
+_SERVICE_ACCOUNT: Final = r"(?s)\Asystem:serviceaccount:[^:/]+:.+\z"
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _CONTAINER_ID: Final = re.compile(r"[0-9a-f]{64}")
 _HOST: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
@@ -128,7 +128,7 @@ class EntityCollector:
         for kind, name in _NAMED_BY_COLUMNS.items():
             self._take_column(kind, rows[name])
         self._take_column("pod", pc.binary_join_element_wise(rows["k8s_namespace_name"], rows["k8s_pod_name"], "/"))
-        accounts = pc.fill_null(pc.starts_with(rows["user_name"], _SERVICE_ACCOUNTS), False)
+        accounts = pc.fill_null(pc.match_substring_regex(rows["user_name"], _SERVICE_ACCOUNT), False)
         self._take_column("user", pc.if_else(accounts, None, rows["user_name"]))
         self._take_column("service_account", _account_names(pc.if_else(accounts, rows["user_name"], None)))
         for words in words_of(rows["source_address"]):
@@ -265,7 +265,7 @@ class _BodyReader:
             text = words.text[start : start + _HEX_BYTES].tobytes().decode("utf-8", "replace")
             if _CONTAINER_ID.fullmatch(text):
                 prefix = self._source[max(start - len(_IN_DIGEST), self._row(start)[0]) : start]
-                is_digest = prefix.lower() == _IN_DIGEST
+                is_digest = prefix.lower() == _IN_DIGEST and int(words.lengths[at - 1]) == len(_IN_DIGEST) - 1
                 yield ("digest", f"sha256:{text}", self._seen(start)) if is_digest else (
                     "container_id", text, self._seen(start)
                 )  # fmt: skip
@@ -275,7 +275,7 @@ class _BodyReader:
         while place >= 0:
             found = _URL.match(self._source[place : min(self._row(place)[1], place + _URL_BYTES_MAX)])
             if found is not None:
-                yield from self._host(found[1], place)
+                yield from self._host(found[1], place + found.start(1))
             place = self._source.find(_SCHEME_END, place + 1)
         words = self._words
         gaps = words.starts[1:] - words.starts[:-1] - words.lengths[:-1]
@@ -288,7 +288,8 @@ class _BodyReader:
             row_start = self._row(start)[0]
             before = _NAME_BEFORE.search(self._source[max(row_start, start - _NAME_BYTES_MAX) : start - 1])
             if before is not None:
-                yield from self._host(before[0] + self._source[start - 1 : start + length], start)
+                name = before[0] + self._source[start - 1 : start + length]
+                yield from self._host(name, start + length - len(name))
 
     def _goes_on(self, at: Ints) -> npt.NDArray[np.bool_]:
         """Return which names do not end with their word: ``.com.shop`` and ``.io-x`` go on, ``.com.`` does not."""
@@ -301,10 +302,18 @@ class _BodyReader:
         goes_on &= words.row_at(ends) == words.row_at(words.starts.take(at))
         return goes_on
 
-    def _host(self, name: bytes, place: int) -> Iterator[tuple[str, Seen]]:
+    def _host(self, name: bytes, start: int) -> Iterator[tuple[str, Seen]]:
         text = name.decode("ascii").lower()
-        if not _NUMBERS.fullmatch(text):
-            yield text, self._seen(place)
+        if not _NUMBERS.fullmatch(text) and self._is_whole(start, start + len(name)):
+            yield text, self._seen(start)
+
+    def _is_whole(self, start: int, end: int) -> bool:
+        """Tell whether words begin and end there: beside a letter that is not ASCII they may not."""
+        words = self._words
+        if words.source:
+            return True
+        first, after = np.searchsorted(words.starts, start), np.searchsorted(words.starts, end)
+        return bool(words.starts[first] == start and words.starts[after - 1] + words.lengths[after - 1] == end)
 
     def _joined(self, windows: Windows, by: bytes) -> npt.NDArray[np.bool_]:
         """Return where the four words of a window stand with exactly ``by`` between them."""

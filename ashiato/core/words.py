@@ -46,7 +46,7 @@ class Words:
     text: Octets
     """Folded, all that is in no word zeroed where it is ASCII; a multiple of eight bytes, padded."""
     source: bytes
-    """The same places before folding; b'' for texts that are not ASCII."""
+    """The same places before folding; b'' for texts that are not ASCII: their letters stand in ``text`` itself."""
     starts: Ints
     lengths: Ints
     row_starts: Ints
@@ -92,11 +92,13 @@ def _of_block(content: bytes, offsets: Ints, first: int) -> Iterator[Words]:
         at = np.flatnonzero(np.frombuffer(content, np.uint8) >= _ASCII_END)
         odd = np.zeros(len(offsets) - 1, np.bool_)
         odd[np.searchsorted(offsets, at, side="right") - 1] = True
-        folded[: len(content)][np.repeat(odd, np.diff(offsets))] = 0
+        blank = np.repeat(odd, np.diff(offsets))
         others = np.flatnonzero(odd)
         yield _beyond_ascii([content[offsets[row] : offsets[row + 1]].decode() for row in others], rows[others])
         if odd.all():
             return
+        folded[: len(content)][blank] = 0
+        content = np.where(blank, 0, np.frombuffer(content, np.uint8)).astype(np.uint8).tobytes()
     starts, ends = _runs(folded[: len(content)] != 0, offsets[1:-1])
     starts, ends = _in_pieces(starts, ends)
     yield Words(
