@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ashiato.adapters.clock import FixedClock
@@ -36,10 +36,11 @@ CUT = 1000
 INTERVAL_NS = 1000
 
 WRITES = st.tuples(st.just("write"), st.integers(1, 40))
-SENDS = st.tuples(st.just("send"), st.sampled_from(["kept", "kept", "kept", "reply lost", "lost"]))
+SENDS = st.tuples(st.just("send"), st.sampled_from(["kept", "kept", "small", "reply lost", "lost"]))
 OTHERS = st.sampled_from(
     [("tick", ""), ("flush", ""), ("crash", ""), ("crash", ""), ("full", ""), ("room", ""), ("stop", "")]
 )
+Step = tuple[str, str | int]
 STEPS = st.lists(st.one_of(WRITES, SENDS, SENDS, SENDS, OTHERS), max_size=60)
 
 
@@ -100,7 +101,9 @@ class Life:
     def send(self, outcome: str) -> None:
         file = self.file
         file.look(self.clock.monotonic_nano())
-        taken = take(file, FRAME, at=file.cursor, ended=False, now_unix_nano=1, chunks_max=9)
+        taken = take(
+            file, CHUNK if outcome == "small" else FRAME, at=file.cursor, ended=False, now_unix_nano=1, chunks_max=9
+        )
         if not taken:
             return
         behind = taken[-1].behind
@@ -111,7 +114,7 @@ class Life:
         if outcome != "lost":
             for one in taken:
                 self.archive(one.chunk)
-        if outcome == "kept":
+        if outcome in ("kept", "small"):
             self.position += 1
             file.advance(behind, self.position, "bus")
             self.spans.kept([file])
@@ -164,8 +167,49 @@ class Life:
         self.close()
 
 
+KEPT: Step = ("send", "kept")
+SMALL: Step = ("send", "small")
+TICK: Step = ("tick", "")
+CRASH: Step = ("crash", "")
+DOUBTS: dict[str, list[Step]] = {
+    "a frame is kept in silence, and its span is due": [KEPT, ("write", 5), ("send", "reply lost"), TICK, KEPT, TICK],
+    "kept and not stated before a crash": [("write", 40), KEPT, KEPT, KEPT, CRASH, KEPT, TICK, KEPT, TICK],
+    "more than a span before a crash": [
+        ("write", 40),
+        ("write", 30),
+        KEPT,
+        ("full", ""),
+        TICK,
+        *[KEPT] * 8,
+        CRASH,
+        *[KEPT, TICK] * 12,
+    ],
+    "more than before, in a second crash": [
+        ("write", 40),
+        ("write", 30),
+        *[KEPT] * 3,
+        ("send", "reply lost"),
+        CRASH,
+        *[KEPT] * 5,
+        *[SMALL] * 2,
+        ("send", "reply lost"),
+        CRASH,
+        *[KEPT] * 6,
+        TICK,
+        SMALL,
+        TICK,
+        SMALL,
+        TICK,
+    ],
+}
+
+
+@example(DOUBTS["a frame is kept in silence, and its span is due"])
+@example(DOUBTS["kept and not stated before a crash"])
+@example(DOUBTS["more than a span before a crash"])
+@example(DOUBTS["more than before, in a second crash"])
 @given(STEPS)
-def test_c9_every_byte_is_in_a_span_that_verifies(steps: list[tuple[str, str | int]]) -> None:
+def test_c9_every_byte_is_in_a_span_that_verifies(steps: list[Step]) -> None:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as small:
         for module in ("tail", "followed", "ship"):
             small.setattr(f"collector.{module}.CHUNK_BYTES_TARGET", CHUNK)
