@@ -33,6 +33,9 @@ class Disk:
     """What lies below ``root`` (a state folder), and which log files do not open."""
 
     root: Path
+    now: Callable[[], int] = lambda: 0
+    """The time, for :attr:`died_ns`."""
+    died_ns: int = 0
     rng: random.Random = field(default_factory=lambda: random.Random(0))
     full: bool = False
     reserves: bool = True
@@ -104,7 +107,7 @@ class Disk:
         self._left -= self._left > 0
         if not self._dies_now:
             return self._really(name, arguments, more)
-        self.dead = True
+        self.dead, self.died_ns = True, self.now()
         if self._when == "torn" and name == "write":
             self._real[name](arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
         elif self._when == "after":

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from ashiato.adapters.bus import BusSettings
 from ashiato.adapters.bus_memory import MemoryKeeper
@@ -17,6 +19,8 @@ from ashiato.adapters.telemetry import Telemetry
 from ashiato.core import ledger
 from ashiato.core.ledger import Line
 from ashiato.core.ports import Partition
+from collector.plan import Plan
+from collector.registry import Registry
 from collector.service import Collector
 from collector.settings import CollectorSettings
 from tests.conformance.disk import Disk, Killed
@@ -27,6 +31,7 @@ from tests.simulation.collector_node import FlakyWriter, Node, chunks_of
 
 IS_LONG = bool(os.environ.get("ASHIATO_CONFORMANCE_LONG"))
 """Whether scenarios run at their full size and the model searches for long."""
+_NOTHING = SimpleNamespace(files={})
 QUIET_S = 40.0
 """Longer than every interval of the collector's defaults but that of an unterminated end."""
 
@@ -65,7 +70,7 @@ class Site(Node):
     def __post_init__(self) -> None:
         self.clock = self.virtual
         self.truth = Truth(clock=self.virtual, root=self.logs)
-        self.disk = Disk(root=self.state)
+        self.disk = Disk(root=self.state, now=self.virtual.monotonic_nano)
         self.loop = VirtualLoop(self.virtual)
         self.writer = MortalWriter(self.broker)
         self.writer.disk = self.disk
@@ -100,7 +105,8 @@ class Site(Node):
     def kill(self, *, power: bool = False) -> None:
         """End it as kill -9 does, and with ``power`` as a power cut does."""
         assert self.task is not None
-        self.disk.dead = True
+        if not self.disk.dead:
+            self.disk.dead, self.disk.died_ns = True, self.clock.monotonic_nano()
         left = [task for task in asyncio.all_tasks(self.loop) if task is not self.task]
         self.task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Killed):
@@ -108,6 +114,9 @@ class Site(Node):
         for task in left:
             if task.get_name() != "plant":
                 task.cancel()
+        for file in list(getattr(self.service, "registry", _NOTHING).files.values()):
+            # A process that dies holds no descriptor.
+            file.let_go()
         self._is_down()
         if power:
             self.disk.lose_power()
@@ -180,18 +189,31 @@ class Site(Node):
 
     def _is_down(self) -> None:
         self.task, self.service = None, None
-        self._down_ns = self.clock.monotonic_nano()
+        self._down_ns = self.disk.died_ns if self.disk.dead else self.clock.monotonic_nano()
 
 
 @contextlib.contextmanager
 def site_at(root: Path, **more: Any) -> Iterator[Site]:
     """Give a node below a folder, its disk in our hands for the block."""
     site = Site(root=root, **more)
-    with site.disk.mounted():
+    with site.disk.mounted(), mock.patch.object(Registry, "carry_out", _let_go_when_killed(Registry.carry_out)):
         try:
             yield site
         finally:
             site.end()
+
+
+def _let_go_when_killed(carry_out: Callable[[Registry, Plan], None]) -> Callable[[Registry, Plan], None]:
+    """What a plan has opened must not stay open when the process that made it is dead."""
+
+    def carry_out_and_let_go(registry: Registry, plan: Plan) -> None:
+        try:
+            carry_out(registry, plan)
+        except Killed:
+            plan.discard()
+            raise
+
+    return carry_out_and_let_go
 
 
 def descriptors() -> int:

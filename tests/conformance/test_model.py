@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, Verbosity, settings
@@ -10,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.conformance.machine import machine_in
 from tests.conformance.site import IS_LONG
 
-EXAMPLES = 20_000 if IS_LONG else 300
+EXAMPLES = int(os.environ.get("ASHIATO_CONFORMANCE_EXAMPLES", "20000" if IS_LONG else "300"))
 STEPS = 60 if IS_LONG else 40
 
 

@@ -452,3 +452,18 @@ def test_a_file_that_does_not_open_for_a_while_is_held_in_the_end(site: Site, er
     assert all(gap.reason == "unreadable" for gap in verdict.gaps)
     assert site.log.getvalue()
     assert Kind.CONTAINER in {file.source.kind for file in site.files()}
+
+
+@pytest.mark.xfail(strict=True, reason="what was seen and never opened is forgotten at a clean stop")
+def test_a_file_that_was_seen_and_not_opened_is_named_when_the_collector_stops(site: Site) -> None:
+    site.start()
+    site.pass_time(3)
+    site.disk.denied[str(log := site.pod_log())] = errno.EMFILE
+    site.truth.append(log, site.truth.lines("web", 10))
+    site.pass_time(20)
+    site.stop()
+    site.truth.unlink(log)
+    site.disk.denied.clear()
+    site.start()
+    verdict = site.settled()
+    assert verdict.bytes_in_gaps == verdict.bytes_written
