@@ -50,7 +50,7 @@ def _parts(rows: pa.Table, read: Callable[[Words, Windows], None] | None) -> Ite
         if read is not None:
             read(words, windows)
         yield from hashes_in(words, windows)
-    for words in words_of_texts(list(_behind_escapes(rows["body"]))):
+    for words in words_of_texts([*_behind_escapes(rows["body"]), *_behind_records(rows["body"])]):
         yield from hashes_in(words)
 
 
@@ -81,13 +81,28 @@ def _behind_escapes(bodies: pa.ChunkedArray[Any]) -> Iterator[str]:
         for row in rows[np.diff(rows, prepend=-1) != 0].tolist():
             if int(content[offsets[row]]) in _OBJECT_STARTS:
                 yield from _decoded(array[row].as_py())
+            else:
+                # Pairs in a line of text may be quoted, and hold escapes then.
+                yield from _of_leaves(array[row].as_py())
+
+
+def _behind_records(bodies: pa.ChunkedArray[Any]) -> Iterator[str]:
+    """Yield the names and values of auditd records, which may be written in hex."""
+    is_record = pc.or_(pc.starts_with(bodies, "type="), pc.starts_with(bodies, "node="))
+    for body in bodies.filter(is_record).to_pylist():
+        yield from _of_leaves(body or "")
+
+
+def _of_leaves(body: str) -> Iterator[str]:
+    for path, value in leaves(body):
+        yield path
+        if isinstance(value, str):
+            yield value
 
 
 def _decoded(body: str) -> Iterator[str]:
     text = _ESCAPE.sub(" ", body)
     yield text
-    if "\\u" in text:
-        for path, value in leaves(body):
-            yield path
-            if isinstance(value, str):
-                yield value
+    # A backslash behind a backslash is an escape in an object that is itself a string: an event in an envelope.
+    if "\\u" in text or "\\\\" in body:
+        yield from _of_leaves(body)
