@@ -68,11 +68,12 @@ class ReplacedError(OSError):
 class Plain:
     """A plain file, by its descriptor: whatever its name is by now.
 
-    Under a bound of ``descriptors`` it may lose its descriptor while ``at_rest``, and opens it again by its name.
+    Under a bound of ``descriptors`` it may lose its descriptor while it has a name, and opens it again by its name.
     """
 
     def __init__(self, path: Path, descriptors: Descriptors | None = None) -> None:
         self.at_rest = False
+        self.is_live = False
         self.is_replaced = False
         """Its descriptor was given up, and its name leads to another file."""
         self._path = path
@@ -134,11 +135,13 @@ class Plain:
                 self._descriptor = -1
 
     def give_up(self) -> bool:
-        """Close the descriptor while it is at rest."""
+        """Close the descriptor, where its name leads to it."""
         if not self._lock.acquire(blocking=False):
             return False
         try:
-            if not self.at_rest or self._descriptor < 0:
+            if not (self.at_rest or self.is_live) or self._descriptor < 0:
+                return False
+            if not self._is_under_its_name():
                 return False
             self._last = _look(os.fstat(self._descriptor))
             os.close(self._descriptor)
@@ -169,6 +172,13 @@ class Plain:
         if self._pool is not None:
             self._pool.took(self)
         return descriptor
+
+    def _is_under_its_name(self) -> bool:
+        try:
+            named = self._path.stat()
+        except OSError:
+            return False
+        return (named.st_dev, named.st_ino) == self.identity
 
     def _open_again(self) -> None:
         descriptor = self._open()

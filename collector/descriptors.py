@@ -1,7 +1,7 @@
-"""How many descriptors there are, and who gives his up: a file that is read to its end and still has a name.
+"""How many descriptors there are, and who gives his up: first who is read to its end, then who still has its name.
 
-A file that is behind, or that has no name any more, keeps its descriptor whatever happens, because nothing else leads
-to its bytes. One that is at rest is opened again by its name when it moves, and only if it is the same file still.
+A file that has no name any more, or is to lose it next, keeps its descriptor whatever happens, because nothing else
+leads to its bytes. Another one is opened again by its name when it is read, and only if it is the same file still.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ class Holder(Protocol):
     """Who holds a descriptor."""
 
     at_rest: bool
-    """It may be asked to give it up."""
+    """It may be asked to give it up: all of it is read, and it has a name."""
+    is_live: bool
+    """It may be asked in need: it has the name under which it is written."""
 
     def give_up(self) -> bool:
         """Close the descriptor unless it is in use this moment; return whether it was closed."""
@@ -39,16 +41,16 @@ class Descriptors:
         return len(self._holders)
 
     def make_room(self, *, more: int = 0) -> None:
-        """Ask holders at rest, those that were read longest ago first, until one more descriptor fits the bound.
+        """Ask holders, those that were read longest ago first, until one more descriptor fits the bound.
 
-        Nobody is asked twice, and where all are behind the bound gives way: what the system refuses then, waits.
-        ``more`` are asked beyond the bound.
+        Where none can give way the bound does: what the system refuses then, waits. ``more`` are asked beyond it.
         """
         with self._lock:
             over = len(self._holders) + 1 - self.limit + more
             if over <= 0:
                 return
-            for holder in [holder for holder in self._holders if holder.at_rest]:
+            holders = list(self._holders)
+            for holder in [h for h in holders if h.at_rest] + [h for h in holders if h.is_live and not h.at_rest]:
                 if over <= 0:
                     return
                 if holder.give_up():

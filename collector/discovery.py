@@ -92,7 +92,9 @@ class Swept:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Folders that could not be listed, and why."""
     missing: set[str] = field(default_factory=set)
-    """Roots that are not there."""
+    """Roots that are not there, and folders that could not be listed for want of a descriptor."""
+    is_starved: bool = False
+    """There were such folders."""
     excluded: dict[str, str] = field(default_factory=dict)
     """What is there and is not followed, and the setting that says so."""
     folders: list[str] = field(default_factory=list)
@@ -276,7 +278,11 @@ class _Sweep:
         try:
             listing = self._listing(number, root, folder)
         except OSError as error:
-            if depth == 0 and error.errno in (errno.ENOENT, errno.ENOTDIR):
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                # Nothing below it is known now, and nothing of it is gone: the next sweep comes at once.
+                swept.missing.add(readable(folder))
+                swept.is_starved = True
+            elif depth == 0 and error.errno in (errno.ENOENT, errno.ENOTDIR):
                 swept.missing.add(readable(folder))
             elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 swept.unreadable[readable(folder)] = error.strerror or str(error)

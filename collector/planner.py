@@ -29,7 +29,7 @@ from collector.events import FileBorn
 from collector.followed import Cursor, Followed
 from collector.past import Past, settled
 from collector.plan import Identity, Plan, Recovered, Settled, facts_of
-from collector.recall import begins_alike, is_same, may_be_copy, open_plain, resume_copy, resume_inode
+from collector.recall import begins_alike, is_beginning_of, is_same, may_be_copy, open_plain, resume_copy, resume_inode
 
 GZIPPED_OPEN_MAX: Final = 16
 """Gzipped rotations read at once: each holds a decompressor and a window."""
@@ -91,6 +91,8 @@ class Planner:
                 self._compressed(candidate, plan)
             else:
                 self._unknown(candidate, plan)
+        if swept.is_starved:
+            plan.deferred.add("")
         now = self._clock.now_unix_nano()
         for folder, why in swept.unreadable.items():
             if folder not in self.unreadable:
@@ -232,7 +234,10 @@ class Planner:
             return
         source, seen = str(candidate.found.source), plan.seen or frozenset()
         if any(
-            f.facts.source == source and (f.unlinked or f.identity not in seen) and is_same(f, content)
+            f.facts.source == source
+            and (f.unlinked or f.identity not in seen)
+            # While nothing of it has left, what lies there tells.
+            and (is_same(f, content) or is_beginning_of(content, f))
             for f in list(self._files.values())
         ):
             # Its plain form has no name any more, and is being read to its end through its descriptor.
@@ -328,6 +333,8 @@ class Planner:
             # What it begins with, if it has begun: its inode may be gone when a crash is over.
             if (head := file.note_head()) is not None:
                 plan.entries.append(head)
+            if isinstance(content, Plain):
+                content.is_live = not candidate.rotated
         return known.file_id
 
     # -- what cannot be had ----------------------------------------------------------------------------------

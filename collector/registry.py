@@ -170,6 +170,7 @@ class Registry:
             else:
                 file.closing = file.closing or self._ending(file, now, settle_ns, unlinked_settle_ns)
                 if isinstance(content, Plain):
+                    content.is_live = file.in_sight and not file.unlinked and not file.rotated
                     content.at_rest = not file.waiting and file.in_sight and not file.unlinked
         self.carry_out(plan)
         for one in cut:
@@ -239,6 +240,8 @@ class Registry:
         if file.content is not None:
             self._planner.by_identity[file.identity] = file
             self._planner.unreadable.discard(file.path)
+            if isinstance(file.content, Plain):
+                file.content.is_live = not file.rotated
             self._say_generation(file)
             file.look(self._clock.monotonic_nano())
         if not file.is_ledger:
