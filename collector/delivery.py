@@ -111,7 +111,6 @@ class Delivery:
         for file in list(self._waiting.held.values()):
             if file.closing or now - file.changed_monotonic_nano > self._idle_ns:
                 self._offer(file, now)
-        self._wake.set()
 
     def hurry(self) -> None:
         """Let nothing wait for company any more."""
@@ -157,6 +156,7 @@ class Delivery:
         self._offered[file_id] = file.size
         self._waiting.add(file)
         self._schedule.arrived(file.partition, file.facts.source, max(0, grown), now_ns)
+        self._wake.set()
 
     def _start(self, partition: Partition) -> None:
         """Gather the next frame of a partition, and let it go."""

@@ -255,7 +255,7 @@ class Collector:
             self.delivery.flush()
             self._tell_reserve()
             _raise_failed(shipping)
-            await self._finder.pause(stop, self._settings.poll_interval_s)
+            await self._finder.pause(stop, self._settings.poll_interval_s * (1 + self._attention.rests))
 
     def _wants_sweep(self) -> bool:
         registry = self.registry
@@ -297,7 +297,7 @@ class Collector:
             self._unavailable("state_dir", error, self._settings.sweep_interval_s)
 
     def _look(self, *, settle_ns: int, unlinked_settle_ns: int, everything: bool = False) -> None:
-        files = self._attention.due(self.registry.files, everything=everything)
+        files = self._attention.due(self.registry.files, everything=everything or self._attention.rests > 0)
         try:
             self.registry.look(files, settle_ns=settle_ns, unlinked_settle_ns=unlinked_settle_ns)
         except TransientError as error:
