@@ -89,7 +89,8 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="c
     source: str
     size: str
     reason: str
-    """``unlinked``, ``rotated``, ``replaced`` (moved out of sight), or the reason of the gap that ended it."""
+    """``unlinked``, ``rotated``, ``replaced`` (moved out of sight), ``copied`` (its end was read from a
+    copy that was made before it was truncated), or the reason of the gap that ended it."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="config"):
