@@ -21,6 +21,8 @@ from ashiato.core.invariants import InvariantError
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
+SHUT_DOWN_S = 60.0
+"""How often the server would look whether it is to end, which it is not before the process: a wake-up for nothing."""
 Probe = Callable[[], str]
 """Says what is wrong; '' where all is well."""
 
@@ -95,7 +97,7 @@ class Telemetry:
             return [f"{why_not or 'ok'}\n".encode()]
 
         server = make_server(address, port, answer, ThreadingWSGIServer, handler_class=_Quiet)
-        Thread(target=server.serve_forever, daemon=True, name="metrics").start()
+        Thread(target=server.serve_forever, args=(SHUT_DOWN_S,), daemon=True, name="metrics").start()
 
     def _move(self, metric: Metric, facts: dict[str, object]) -> None:
         instrument = self._instruments.get(metric.name)
