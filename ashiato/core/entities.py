@@ -128,23 +128,22 @@ class EntityCollector:
         for kind, name in _NAMED_BY_COLUMNS.items():
             self._take_column(kind, rows[name])
         self._take_column("pod", pc.binary_join_element_wise(rows["k8s_namespace_name"], rows["k8s_pod_name"], "/"))
-        accounts = pc.fill_null(pc.match_substring_regex(rows["user_name"], _SERVICE_ACCOUNT), False)
-        self._take_column("user", pc.if_else(accounts, None, rows["user_name"]))
-        self._take_column("service_account", _account_names(pc.if_else(accounts, rows["user_name"], None)))
-        for words in words_of(rows["source_address"]):
-            reader = _BodyReader(words, self._times)
-            windows = windows_of(words)
-            self._addresses.add(*reader.ipv4(windows))
-            self._take("ip", reader.ipv6(windows))
+        if rows["user_name"].null_count < rows.num_rows:
+            accounts = pc.fill_null(pc.match_substring_regex(rows["user_name"], _SERVICE_ACCOUNT), False)
+            self._take_column("user", pc.if_else(accounts, None, rows["user_name"]))
+            self._take_column("service_account", _account_names(pc.if_else(accounts, rows["user_name"], None)))
+        for words in words_of(rows["source_address"]) if "ip" in self._seen else ():
+            self._take_addresses(_BodyReader(words, self._times), windows_of(words))
 
     def read(self, words: Words, windows: Windows) -> None:
         """Take what a block of the row group's bodies names."""
         reader = _BodyReader(words, self._times)
-        self._addresses.add(*reader.ipv4(windows))
-        self._take("ip", reader.ipv6(windows))
+        if "ip" in self._seen:
+            self._take_addresses(reader, windows)
         for kind, value, seen in reader.hexadecimal():
             self._take(kind, [(value, seen)])
-        self._take("host", reader.hosts())
+        if "host" in self._seen:
+            self._take("host", reader.hosts())
 
     def end(self) -> None:
         """Let go of kinds that have become dense."""
@@ -171,6 +170,10 @@ class EntityCollector:
     @property
     def _allowed(self) -> int:
         return self._raw_bytes // RAW_BYTES_PER_VALUE + VALUES_ALLOWED if self._is_bounded else sys.maxsize
+
+    def _take_addresses(self, reader: _BodyReader, windows: Windows) -> None:
+        self._addresses.add(*reader.ipv4(windows))
+        self._take("ip", reader.ipv6(windows))
 
     def _take_column(self, kind: str, column: Any) -> None:
         if kind not in self._seen:
@@ -234,14 +237,15 @@ class _BodyReader:
 
     def ipv4(self, windows: Windows) -> tuple[npt.NDArray[np.uint32], Ints]:
         """Return the addresses of windows that are joined by single dots, and the times of their rows."""
-        at = np.flatnonzero(windows.is_decimal & self._joined(windows, b"."))
+        at = self._joined(windows, np.flatnonzero(windows.is_decimal), b".")
         value = np.zeros(len(at), np.uint32)
         for part in windows.parts:
             value = (value << np.uint32(8)) | _number(part.take(at))
         return value, self._time_at(self._words.starts.take(windows.at.take(at)))
 
     def ipv6(self, windows: Windows) -> Iterator[tuple[str, Seen]]:
-        places = self._words.starts.take(windows.at[self._joined(windows, b":")]).tolist()
+        joined = self._joined(windows, np.arange(len(windows.at)), b":")
+        places = self._words.starts.take(windows.at.take(joined)).tolist()
         if b"::" in self._source:
             places += [found.start() for found in _DOUBLE_COLON.finditer(self._source)]
         read: set[int] = set()
@@ -278,9 +282,13 @@ class _BodyReader:
                 yield from self._host(found[1], place + found.start(1))
             place = self._source.find(_SCHEME_END, place + 1)
         words = self._words
-        gaps = words.starts[1:] - words.starts[:-1] - words.lengths[:-1]
-        near = np.flatnonzero((gaps == 1) & (words.lengths[1:] <= _TOP_BYTES)) + 1
-        near = near[self._octets.take(words.starts.take(near) - 1) == ord(".")]
+        dots = np.flatnonzero(self._octets[:-1] == ord("."))
+        dots = dots[words.text.take(dots + 1) >= ord("a")]
+        near = np.searchsorted(words.starts, dots + 1)
+        near = near[near < len(words.starts)]
+        near = near[
+            (words.lengths.take(near) <= _TOP_BYTES) & (self._octets.take(words.starts.take(near) - 1) == ord("."))
+        ]
         keys = keys_of(words, near)
         at = near[_TOP_KEYS.take(np.searchsorted(_TOP_KEYS, keys) % len(_TOP_KEYS)) == keys]
         at = at[~self._goes_on(at)]
@@ -315,14 +323,14 @@ class _BodyReader:
         first, after = np.searchsorted(words.starts, start), np.searchsorted(words.starts, end)
         return bool(words.starts[first] == start and words.starts[after - 1] + words.lengths[after - 1] == end)
 
-    def _joined(self, windows: Windows, by: bytes) -> npt.NDArray[np.bool_]:
-        """Return where the four words of a window stand with exactly ``by`` between them."""
-        joined = np.ones(len(windows.at), np.bool_)
-        ends = self._words.starts + self._words.lengths
+    def _joined(self, windows: Windows, among: Ints, by: bytes) -> Ints:
+        """Return which windows of ``among`` have exactly ``by`` between their words."""
+        starts, lengths = self._words.starts, self._words.lengths
         for nth in range(len(windows.parts) - 1):
-            end = ends.take(windows.at + nth)
-            joined &= (self._words.starts.take(windows.at + nth + 1) == end + 1) & (self._octets.take(end) == by[0])
-        return joined
+            at = windows.at.take(among) + nth
+            end = starts.take(at) + lengths.take(at)
+            among = among[(starts.take(at + 1) == end + 1) & (self._octets.take(end) == by[0])]
+        return among
 
     def _time_at(self, places: Ints) -> Ints:
         found: Ints = self._times.take(self._words.rows.take(self._words.row_at(places)))
@@ -376,6 +384,9 @@ def _grouped(column: Any, times: Ints, *, values_max: int) -> list[tuple[str, Se
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if array.null_count == len(array):
         return []
+    if pc.all(pc.equal(array, array[0])).as_py() and not array.null_count:
+        # A container's rows are all of one pod.
+        return [(array[0].as_py(), Seen(int(times.min()), int(times.max())))] if array[0].as_py() else []
     encoded: Any = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     encoded = encoded.unify_dictionaries() if isinstance(encoded, pa.ChunkedArray) else encoded
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)

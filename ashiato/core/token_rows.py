@@ -41,10 +41,9 @@ def hashes_of_rows(rows: pa.Table, read: Callable[[Words, Windows], None] | None
 
 
 def _parts(rows: pa.Table, read: Callable[[Words, Windows], None] | None) -> Iterator[Hashes]:
-    for name in TEXT_COLUMNS:
-        if name != "body":
-            for words in words_of(_values(rows[name])):
-                yield from hashes_in(words)
+    values = [_values(rows[name]).cast(pa.string()) for name in TEXT_COLUMNS if name != "body"]
+    for words in words_of(pa.chunked_array([chunk for value in values for chunk in _chunks(value)], pa.string())):
+        yield from hashes_in(words)
     for words in words_of(rows["body"]):
         windows = windows_of(words)
         if read is not None:
@@ -64,6 +63,10 @@ def _values(column: pa.ChunkedArray[Any]) -> Any:
     if first.is_valid and pc.all(pc.equal(column, first), skip_nulls=False).as_py():
         return column.slice(0, 1)
     return pc.unique(column)
+
+
+def _chunks(array: Any) -> list[Any]:
+    return array.chunks if isinstance(array, pa.ChunkedArray) else [array]
 
 
 def _behind_escapes(bodies: pa.ChunkedArray[Any]) -> Iterator[str]:
