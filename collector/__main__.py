@@ -1,4 +1,4 @@
-"""``python -m collector [run|import|doctor|ledger|pin] --config FILE``: follow the node's logs, and the rest."""
+"""``python -m collector [run|import|doctor|ledger|pin|watch] --config FILE``: follow the node's logs, and the rest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -22,9 +24,10 @@ from collector.importer import Importer, Report
 from collector.saved import NODE_DEFAULT
 from collector.service import Collector
 from collector.settings import CollectorSettings
+from collector.watch import command as watch_command
 
 SECONDS_MAX = 3600.0
-COMMANDS = ("run", "import", "doctor", "ledger", "pin")
+COMMANDS = ("run", "import", "doctor", "ledger", "pin", "watch")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,20 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _perform(told: argparse.Namespace) -> int:
+    if told.command == "watch":
+        return watch_command.run(told)
     if told.command == "ledger" and told.folder is not None:
         return ledger_command.run(told, None)
     settings = load(CollectorSettings, service="collector", file=told.config, environ=os.environ)
-    match told.command:
-        case "import":
-            return asyncio.run(_import(settings, told))
-        case "doctor":
-            return asyncio.run(_doctor(settings, told))
-        case "pin":
-            return _pin(settings, told)
-        case "ledger":
-            return ledger_command.run(told, settings)
-        case _:
-            return asyncio.run(_run(settings))
+    return _PERFORM[told.command](settings, told)
 
 
 def _with_command(words: list[str]) -> list[str]:
@@ -73,10 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say what can be read, which rights it takes, what would be lost now")
     ledger = commands.add_parser("ledger", help="print what the node states of its files, and verify it")
     ledger_command.add_to(ledger)
+    watch = commands.add_parser("watch", help="write down what the Kubernetes API says of pods (settings in [watch])")
+    watch_command.add_to(watch)
     pin = commands.add_parser("pin", help="hold log files that rotation would delete, while no collector runs")
     pin.add_argument("--unconfined", action="store_true", help="go on where the kernel has no Landlock")
-    for command in (run, once, doctor, ledger, pin):
-        command.add_argument("--config", type=Path, help="TOML file with a [collector] table")
+    for command in (run, once, doctor, ledger, pin, watch):
+        command.add_argument("--config", type=Path, help="TOML file with the settings")
     once.add_argument("--cluster", default="", help="cluster that the records are given; '' takes the setting")
     once.add_argument("--node", default="", help="node, where a path does not name one (<node>/var/log/...)")
     once.add_argument("--json", action="store_true", help="print JSON (it always does)")
@@ -148,6 +145,15 @@ async def _doctor(settings: CollectorSettings, told: argparse.Namespace) -> int:
     report = await examine(settings, seconds=told.seconds)
     sys.stdout.write(to_json(report).decode() + "\n" if told.json else to_text(report))
     return 1 if report.state is State.LOSS else 0
+
+
+_PERFORM: Final[dict[str, Callable[[CollectorSettings, argparse.Namespace], int]]] = {
+    "run": lambda settings, _: asyncio.run(_run(settings)),
+    "import": lambda settings, told: asyncio.run(_import(settings, told)),
+    "doctor": lambda settings, told: asyncio.run(_doctor(settings, told)),
+    "pin": _pin,
+    "ledger": lambda settings, told: ledger_command.run(told, settings),
+}
 
 
 if __name__ == "__main__":

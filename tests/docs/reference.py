@@ -24,6 +24,7 @@ PATH: Final = ROOT / "docs" / "reference.md"
 
 _SETTINGS: Final = (
     ("collector", "collector/settings.py", "CollectorSettings"),
+    ("watch", "collector/watch/settings.py", "WatchSettings"),
     ("ingest", "ingest/settings.py", "IngestSettings"),
     ("query", "query/settings.py", "QuerySettings"),
     ("retention", "retention/settings.py", "RetentionSettings"),
