@@ -25,6 +25,7 @@ from ashiato.core.limits import ROW_GROUP_BYTES
 from ashiato.core.manifest import FileHeld, Manifest, RangeHeld, RowGroup
 from ashiato.core.render import render_rows
 from ashiato.core.table import SCHEMA, conform, offsets_of, order_times
+from ashiato.core.token_rows import TEXT_COLUMNS
 from ingest.contracts import BuiltPack, LineState, Piece, Refused
 from ingest.filters import SidecarBuilder
 from ingest.rows import build_rows
@@ -183,12 +184,15 @@ class PackBuilder:
 
     def _read_back(self, sidecars: SidecarBuilder) -> None:
         """(I1) read each row group from the written bytes, render it, and compare with what came."""
-        written = pq.ParquetFile(self._path)
+        # Dictionaries are kept for who reads values only; casting them back is cheaper than decoding them twice.
+        repeated: Any = [name for name in TEXT_COLUMNS if name not in _PLAIN]
+        written = pq.ParquetFile(self._path, read_dictionary=repeated)
         check(I1, written.num_row_groups == len(self._written), reason="row groups are missing")
         for number, expected in enumerate(self._written):
-            rows = conform(written.read_row_group(number, use_threads=False))
+            stored = written.read_row_group(number, use_threads=False)
+            rows = conform(stored)
             check(I1, _ranges_of_rows(rows) == expected, row_group=number, retention_class=self._class)
-            sidecars.add(rows)
+            sidecars.add(stored)
         written.close()
 
 

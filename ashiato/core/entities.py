@@ -127,11 +127,13 @@ class EntityCollector:
         self._times = order_times(rows).to_numpy()
         for kind, name in _NAMED_BY_COLUMNS.items():
             self._take_column(kind, rows[name])
-        self._take_column("pod", pc.binary_join_element_wise(rows["k8s_namespace_name"], rows["k8s_pod_name"], "/"))
+        namespaces, pods = (rows[name].cast(pa.string()) for name in ("k8s_namespace_name", "k8s_pod_name"))
+        self._take_column("pod", pc.binary_join_element_wise(namespaces, pods, "/"))
         if rows["user_name"].null_count < rows.num_rows:
-            accounts = pc.fill_null(pc.match_substring_regex(rows["user_name"], _SERVICE_ACCOUNT), False)
-            self._take_column("user", pc.if_else(accounts, None, rows["user_name"]))
-            self._take_column("service_account", _account_names(pc.if_else(accounts, rows["user_name"], None)))
+            users = rows["user_name"].cast(pa.string())
+            accounts = pc.fill_null(pc.match_substring_regex(users, _SERVICE_ACCOUNT), False)
+            self._take_column("user", pc.if_else(accounts, None, users))
+            self._take_column("service_account", _account_names(pc.if_else(accounts, users, None)))
         for words in words_of(rows["source_address"]) if "ip" in self._seen else ():
             self._take_addresses(_BodyReader(words, self._times), windows_of(words))
 
@@ -384,10 +386,11 @@ def _grouped(column: Any, times: Ints, *, values_max: int) -> list[tuple[str, Se
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if array.null_count == len(array):
         return []
-    if pc.all(pc.equal(array, array[0])).as_py() and not array.null_count:
+    is_encoded = pa.types.is_dictionary(array.type)
+    if not is_encoded and not array.null_count and pc.all(pc.equal(array, array[0])).as_py():
         # A container's rows are all of one pod.
         return [(array[0].as_py(), Seen(int(times.min()), int(times.max())))] if array[0].as_py() else []
-    encoded: Any = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    encoded: Any = array if is_encoded else array.dictionary_encode()
     encoded = encoded.unify_dictionaries() if isinstance(encoded, pa.ChunkedArray) else encoded
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     order = np.argsort(codes, kind="stable")
