@@ -75,7 +75,9 @@ class Plain:
         self.at_rest = False
         self.is_live = False
         self.is_replaced = False
-        """Its descriptor was given up, and its name leads to another file."""
+        """Its descriptor was given up, and another file has its inode."""
+        self.is_astray = False
+        """Its descriptor was given up, and its name leads elsewhere: the next sweep knows where it is."""
         self._path = path
         self._pool = descriptors
         self._lock = threading.Lock()
@@ -98,10 +100,13 @@ class Plain:
         with self._lock:
             if self._descriptor < 0:
                 try:
-                    seen = _look(self._path.stat())
+                    stat = self._path.stat()
                 except FileNotFoundError:
                     return self._last
-                if seen == self._last:
+                if (stat.st_dev, stat.st_ino) != self.identity:
+                    # It has another name, or none: the next sweep knows.
+                    return self._last
+                if (seen := _look(stat)) == self._last:
                     return seen
                 # It moved, or another file has its name: only a descriptor tells.
                 self._open_again()
@@ -152,7 +157,7 @@ class Plain:
 
     def moved(self, path: Path) -> None:
         """Take in the name that it has now."""
-        self._path = path
+        self._path, self.is_astray = path, False
 
     @property
     def is_held(self) -> bool:
@@ -181,13 +186,19 @@ class Plain:
         return (named.st_dev, named.st_ino) == self.identity
 
     def _open_again(self) -> None:
-        descriptor = self._open()
+        try:
+            descriptor = self._open()
+        except FileNotFoundError:
+            self.is_astray = True
+            raise
         stat = os.fstat(descriptor)
-        if (stat.st_dev, stat.st_ino) != self.identity or generation_of(descriptor) != self.generation:
+        self.is_astray = (stat.st_dev, stat.st_ino) != self.identity
+        # An inode that is used again: the file itself is gone.
+        self.is_replaced = not self.is_astray and generation_of(descriptor) != self.generation
+        if self.is_astray or self.is_replaced:
             os.close(descriptor)
             if self._pool is not None:
                 self._pool.gave(self)
-            self.is_replaced = True
             raise ReplacedError(errno.ESTALE, "its name leads to another file", str(self._path))
         self._descriptor = descriptor
 

@@ -165,6 +165,8 @@ class Registry:
                 self.bytes_lost += file.waiting
                 file.closing = "rotated_away"
                 plan.drop.append(file)
+            elif file.failed and isinstance(content, Plain) and content.is_astray:
+                file.failed = ""
             elif file.failed:
                 losses.failed(plan, file)
             else:

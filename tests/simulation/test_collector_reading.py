@@ -83,6 +83,26 @@ async def test_a_file_without_a_name_and_a_file_behind_keep_their_descriptors(no
     assert not node.stated(Gap)
 
 
+async def test_a_file_that_goes_while_its_descriptor_is_lent_is_a_gap_without_an_end(
+    node: Node, few_descriptors: int
+) -> None:
+    first = node.pod_log(pod="first")
+    node.write(first, lines(0, 5))
+    async with node.collector() as collector:
+        await until(lambda: node.contents() == [lines(0, 5)])
+        for number in range(2 * few_descriptors):
+            node.write(node.pod_log(pod=f"p{number}"), lines(number, 1))
+        await until(lambda: all(node.contents()) and len(node.contents()) == 1 + 2 * few_descriptors)
+        (file,) = [file for file in collector.registry.files.values() if "/first/" in file.facts.source]
+        assert isinstance(file.content, Plain)
+        assert not file.content.is_held
+        first.unlink()
+        await until(lambda: node.stated(Gap) and node.stated(Closed))
+    (gap,) = node.stated(Gap)
+    assert (gap.reason, gap.offset_start, gap.offset_end) == ("rotated_away", str(len(lines(0, 5))), "")
+    assert gap.file_id == file.facts.file_id
+
+
 async def test_a_line_of_100_mb_is_shipped_in_bounded_pieces(node: Node) -> None:
     log = node.pod_log()
     size = 100 * 1024 * 1024
