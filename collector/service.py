@@ -78,6 +78,8 @@ class Collector:
         self._pins = Pins(folder=Path(settings.pins_dir).absolute()) if settings.pins_dir else None
         self._attention = Attention()
         self._has_swept = False
+        self._owes_sweep = False
+        """What the last sweep saw could not be stated: what it was told of stands in no hint any more."""
         self._turned_nano = clock.monotonic_nano()
         """When the loop last came round."""
         self._reserve: StateReserve | None = None
@@ -259,7 +261,7 @@ class Collector:
 
     def _wants_sweep(self) -> bool:
         registry = self.registry
-        return bool(registry.wants_sweep or registry.files_unreadable or self._pulse.wants_sweep)
+        return bool(registry.wants_sweep or registry.files_unreadable or self._pulse.wants_sweep or self._owes_sweep)
 
     async def _sweep(self, *, whole: bool = True, anew: bool = False) -> None:
         """Take in what there is; the watermark moves where all of it was seen."""
@@ -273,6 +275,7 @@ class Collector:
             self.registry.carry_out(plan)
         except TransientError as error:
             self._unavailable("state_dir", error, self._settings.sweep_interval_s)
+            self._owes_sweep = True
             return
         self._vigil.carried_out(swept, plan, due, self.registry)
         if self._pins is not None:
@@ -280,6 +283,7 @@ class Collector:
             await asyncio.to_thread(self._pins.release, self.registry.needs_nothing)
         if whole:
             await self._tell_docker(swept)
+            self._owes_sweep = False
         self._has_swept = True
         self._attention.swept(self.registry.files)
         if plan.deferred:

@@ -117,6 +117,20 @@ def test_k8_a_full_disk_under_ledger_and_bookmark_loses_nothing(site: Site, end:
     assert verdict.needless_gaps == verdict.gaps
 
 
+def test_k8_births_come_soon_after_the_disk_has_room(site: Site) -> None:
+    """Whatever the pace of sweeps is on a node where nothing else moves."""
+    site.disk.reserves = False
+    site.start()
+    site.pass_time(33.3)
+    site.disk.full = True
+    site.truth.append(log := site.pod_log(), site.truth.lines("web", 50))
+    site.pass_time(17.1)
+    site.disk.full = False
+    site.pass_time(2.5)
+    site.truth.unlink(log)
+    site.all_held()
+
+
 def test_k8_a_full_disk_at_the_first_start_is_waited_for(site: Site) -> None:
     site.truth.append(site.pod_log(), site.truth.lines("web", 50))
     site.disk.full = True
