@@ -2,7 +2,8 @@
 
 - A container's fifth log without a fourth, a rotation ``.3`` without a ``.2``: there was a file that nobody saw.
 - A file that a sweep saw and nobody could open, gone at the next one.
-- Numbers that auditd counted and never wrote; what the kernel and Falco say that they dropped.
+- Numbers that auditd counted and never wrote; what the kernel and Falco say that they dropped; what the watch of the
+  Kubernetes API says that it did not see.
 
 Each is a :class:`Gap`, stated once: what was stated of a log is in its mark, which the bookmark keeps, and what a crash
 kept from the bookmark is found in the ledger's end. Nothing counts as stated before the ledger has it. Without a
@@ -23,6 +24,7 @@ from ashiato.core.ledger import Gap
 from collector.bookmark import Known
 from collector.discovery import Candidate
 from collector.upstream import AuditdLog, Hole, Notice, falco_notices
+from collector.watch.notices import watch_notices
 
 SETTLE_NS: Final = 15_000_000_000
 """A number that has not come for so long, with nobody behind, does not come."""
@@ -57,8 +59,9 @@ class Passed:
 
 
 def is_watched(source: str) -> bool:
-    """Whether the bytes of a source are scanned: auditd's logs, and Falco's, in its file or from its container."""
-    return source.startswith(("auditd/", "falco/")) or (source.startswith("container/") and source.endswith("/falco"))
+    """Whether the bytes of a source are scanned: auditd's, Falco's (a file or its container) and the watch's own."""
+    is_falco = source.startswith("container/") and source.endswith("/falco")
+    return is_falco or source.startswith(("auditd/", "falco/", "watch/"))
 
 
 class CrossChecks:
@@ -82,6 +85,8 @@ class CrossChecks:
             mark = self._marks.setdefault(passed.source, Mark())
             mark.auditd = mark.auditd or AuditdLog()
             notices = mark.auditd.passed(passed.offset_start, passed.payload, now_ns)
+        elif passed.source.startswith("watch/"):
+            notices = watch_notices(passed.offset_start, passed.payload)
         else:
             notices = falco_notices(passed.offset_start, passed.payload)
         for notice in notices:

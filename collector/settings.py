@@ -26,6 +26,7 @@ DEFAULT_ROOTS = (
     "/var/lib/rancher/rke2/server/logs",
     "/var/log/falco",
     "/var/log/audit",
+    "/var/log/ashiato/watch",
 )
 
 

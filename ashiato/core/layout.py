@@ -30,6 +30,7 @@ _NAMES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (Kind.LEDGER, re.compile(rf"(?s)(?P<stem>(?:^|.*/)ledger){_BETWEEN}")),
     (Kind.ACCESS, re.compile(r"(?s)(?P<stem>(?:^|.*/)access)(?P<rotated>-\d+)?(?P<ending>\.jsonl)(?P<gz>\.gz)?\Z")),
     (Kind.WATCH, re.compile(rf"(?s)(?P<stem>(?:^|.*/)[^/]+\.watch\.jsonl){_AFTER}")),
+    (Kind.WATCH, re.compile(r"(?s)(?P<stem>(?:^|.*/)watch)(?P<rotated>-\d{6,})(?P<ending>\.jsonl)(?P<gz>\.gz)?\Z")),
     (Kind.AUDITD, re.compile(rf"(?s)(?P<stem>(?!.*kube)(?:^|.*/)audit/audit\.log){_AFTER}")),
     (Kind.FALCO, re.compile(rf"(?s)(?P<stem>(?:^|.*/)falco/[^/]*\.(?:jsonl?|log|txt)){_AFTER}")),
     (Kind.FALCO, re.compile(rf"(?s)(?P<stem>(?:^|.*/)falco[^/]*\.(?:jsonl?|log|txt)){_AFTER}")),
@@ -38,7 +39,10 @@ _NAMES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (Kind.FILE, re.compile(r"(?s)(?P<stem>.*?[^/])(?P<rotated>\.\d{1,3}|[.-]\d{8}[0-9T:_-]*)?(?P<gz>\.gz)?\Z")),
 )
 _NUMBERED = (Kind.LEDGER, Kind.ACCESS)
+_NUMBERED_WATCH = "watch.jsonl"
+"""What `collector watch` writes; streams that others saved keep their names."""
 _WATCH_TYPES = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")
+_WATCH_STATEMENTS = {"SYNC": "Sync", "GAP": "Gap", "REFUSED": "Refused", "FILE": "File"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,8 @@ class Found:
     @property
     def numbered(self) -> bool:
         """Whether all files are numbered, the live one too: the highest number is the live one."""
-        return self.source.kind in _NUMBERED
+        kind, path = self.source.kind, self.source.path
+        return kind in _NUMBERED or (kind is Kind.WATCH and path.rpartition("/")[2] == _NUMBERED_WATCH)
 
 
 def recognise(path: str, *, cluster: str, node: str, head: bytes = b"") -> Found:
@@ -142,8 +147,10 @@ def _kind_of_object(event: dict[str, object]) -> Kind | None:
         return Kind.AUDIT
     if "rule" in event and "priority" in event and "output" in event:
         return Kind.FALCO
-    if isinstance(event.get("object"), dict) and event.get("type") in _WATCH_TYPES:
-        return Kind.WATCH
+    if isinstance(told := event.get("object"), dict):
+        said = event.get("type")
+        if said in _WATCH_TYPES or (isinstance(said, str) and told.get("kind") == _WATCH_STATEMENTS.get(said, "")):
+            return Kind.WATCH
     if "prev" in event and "statement" in event and "boot_nano" in event:
         return Kind.LEDGER
     return None

@@ -52,3 +52,12 @@ def int32_or_none(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31:
         return value
     return None
+
+
+def unix_nano(text: object) -> int | None:
+    """Return ns since 1970 that are written as digits, None where they are not, or do not fit the column."""
+    # More digits than int64 has are no time, and int() refuses thousands of them.
+    if not isinstance(text, str) or not (text.isascii() and text.isdecimal() and len(text) <= 19):
+        return None
+    value = int(text)
+    return value if value < 2**63 else None

@@ -8,7 +8,7 @@ from ashiato.core import ledger
 from ashiato.core.errors import RejectedError
 from ashiato.core.ids import Kind, Source
 from ashiato.core.record import RowFlags
-from ingest.parse.fields import Fields
+from ingest.parse.fields import Fields, unix_nano
 
 PARSER: Final = "ledger/1"
 
@@ -25,7 +25,7 @@ def parse(line: bytes) -> Fields | None:
     fields = Fields(
         parser=PARSER,
         event_name="ashiato.gap" if is_gap else f"ashiato.ledger.{type_}",
-        time_unix_nano=_time(decoded.time_unix_nano),
+        time_unix_nano=unix_nano(decoded.time_unix_nano),
         time_uncertainty_ns=1,
         flags=int(RowFlags.GAP) if is_gap else 0,
     )
@@ -40,9 +40,3 @@ def parse(line: bytes) -> Fields | None:
         fields.k8s_pod_uid = source.pod_uid
         fields.k8s_container_name = source.container
     return fields
-
-
-def _time(text: str) -> int | None:
-    # More digits than int64 has are no time, and int() refuses thousands of them.
-    value = int(text) if text.isascii() and text.isdecimal() and len(text) <= 19 else None
-    return value if value is not None and value < 2**63 else None

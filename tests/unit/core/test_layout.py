@@ -25,6 +25,8 @@ POD = "pods/shop_web_1234/app"
         ("pods.watch.jsonl", "watch/c/n/pods.watch.jsonl", "", False),
         ("ledger-000012.jsonl", "ledger/c/n/ledger.jsonl", "-000012", False),
         ("access-000001.jsonl", "access/c/n/access.jsonl", "-000001", False),
+        ("var/log/ashiato/watch/watch-000001.jsonl", "watch/c/n/var/log/ashiato/watch/watch.jsonl", "-000001", False),
+        ("var/log/apiserver/watch-1.jsonl", "file/c/n/var/log/apiserver/watch-1.jsonl", "", False),
         ("var/log/syslog.2.gz", "file/c/n/var/log/syslog", ".2", True),
         ("var/log/syslog", "file/c/n/var/log/syslog", "", False),
     ],
@@ -40,6 +42,16 @@ def test_all_rotations_of_a_docker_log_are_one_source() -> None:
     found = [recognise(path, cluster="c", node="n") for path in paths]
     assert {str(f.source) for f in found} == {f"container/c/n/docker/{container[:12]}/{container}/{container[:12]}"}
     assert [f.rotated for f in found] == ["", ".1", ".2"]
+
+
+def test_of_numbered_files_the_newest_is_the_live_one() -> None:
+    numbered = {path: recognise(path, cluster="c", node="n").numbered for path in (
+        "watch-000002.jsonl", "ledger-000002.jsonl", "pods.watch.jsonl", "docker.watch.jsonl.1",
+    )}  # fmt: skip
+    assert [path for path, is_numbered in numbered.items() if is_numbered] == [
+        "watch-000002.jsonl",
+        "ledger-000002.jsonl",
+    ]
 
 
 def test_the_restart_count_belongs_to_the_file() -> None:
@@ -63,6 +75,8 @@ def test_rotations_sort_from_the_oldest_to_the_newest() -> None:
         (b'{"kind":"Event","auditID":"1","stage":"RequestReceived"}\n', Kind.AUDIT),
         (b'start-up text\n{"rule":"r","priority":"Error","output":"o"}\n', Kind.FALCO),
         (b'{"type":"ADDED","object":{"kind":"Pod"}}\n', Kind.WATCH),
+        (b'{"type":"FILE","object":{"kind":"File","number":2}}\n', Kind.WATCH),
+        (b'{"type":"FILE","object":{"kind":"Other"}}\n{"type":[],"object":{}}\n', None),
         (b"node=a type=SYSCALL msg=audit(1364481363.243:24287): arch=c000003e\n", Kind.AUDITD),
         (b'{"n":0,"prev":"","statement":{},"boot_nano":"1"}\n', Kind.LEDGER),
         (b'{"type":"ADDED"}\n[1]\nnull\n"x"\n{"broken', None),
