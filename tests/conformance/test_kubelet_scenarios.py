@@ -19,7 +19,6 @@ KIB = 1024
 SIZE = 100 * KIB
 WIDTH = 1000
 """Of one line."""
-READ_TWICE = pytest.mark.xfail(strict=True, reason="a rotation that is packed before any of it is sent is read twice")
 TOO_SHORT = pytest.mark.xfail(strict=True, reason="what is gone when the early sweep begins is neither read nor named")
 
 
@@ -65,7 +64,6 @@ def test_k1_rotations_at_every_rate_lose_nothing_while_a_collector_runs(site: Si
     assert not verdict.gaps
 
 
-@READ_TWICE
 def test_k1_a_collector_that_is_slower_than_the_log_holds_on_to_what_is_removed(site: Site) -> None:
     # given: a bus that takes less than is written, so that files are deleted long before they are read
     kubelet = kubelet_of(site)
@@ -254,7 +252,6 @@ def test_k6_a_pod_that_lives_this_long(site: Site, life_ms: float, kind: str) ->
     assert (file.source.container, file.closed) == (log.parent.name, True)
 
 
-@READ_TWICE
 def test_k10_a_bus_that_is_away_for_an_hour_of_rotations_loses_nothing_that_is_open(site: Site) -> None:
     kubelet = kubelet_of(site)
     site.plant(write(web := kubelet.add(site.pod_log(), "web"), 2_000, tick_s=5))
@@ -270,7 +267,6 @@ def test_k10_a_bus_that_is_away_for_an_hour_of_rotations_loses_nothing_that_is_o
     assert not verdict.gaps
 
 
-@READ_TWICE
 @pytest.mark.parametrize("seed", range(4))
 def test_k10_restarted_in_the_middle_of_an_outage_what_is_gone_is_an_exact_gap(site: Site, seed: int) -> None:
     rng = random.Random(seed)
