@@ -137,6 +137,8 @@ class Registry:
         for file, candidate in plan.moves:
             file.path, file.rotated = candidate.path, candidate.rotated
             if isinstance(file.content, Plain):
+                if file.content.is_astray:
+                    file.failed = ""
                 file.content.moved(Path(candidate.os_path))
             self._bookmark.note(renamed(self._bookmark.contents.files[file.facts.file_id], candidate))
 
