@@ -11,10 +11,10 @@ import contextlib
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +27,8 @@ from ashiato.core.limits import FILTERS_KEPT_BYTES, KIB, MIB
 from ashiato.core.ports import ArchiveReader, ObjectRef
 from ashiato.core.sidecar import Header
 from ashiato.core.sidecar_names import SidecarKind, path_of
+
+T = TypeVar("T")
 
 WHOLE_PACK_BYTES_MAX: Final = 64 * MIB
 """The filters of a smaller pack are fetched in one request, whatever is needed of them: they are some MiB."""
@@ -81,12 +83,7 @@ class SidecarReader:
     def entities_of(self, pack_sha256: str, kind: str) -> Entities:
         """Return what a pack names of one kind. Raises as :meth:`filters_of`."""
         with _usable("entities", pack_sha256):
-            content, header, start = self._valid("entities", pack_sha256)
-            if kind in header.dense:
-                return Entities(None)
-            table: Any = pq.read_table(io.BytesIO(content[start:]), filters=[("kind", "=", kind)])
-        columns = (table[name].to_pylist() for name in ("value", "first_unix_nano", "lasted_nano"))
-        return Entities({value: Seen(first, first + lasted) for value, first, lasted in zip(*columns, strict=True)})
+            return self._first("entities", pack_sha256, lambda held: _entities(held, kind))
 
     def parts_of(self, kind: SidecarKind, pack_sha256: str) -> int:
         """Return how many parts a sidecar has, all of them read and held against their digests.
@@ -96,23 +93,23 @@ class SidecarReader:
 
         """
         with _usable(kind, pack_sha256):
-            return len(self._valid(kind, pack_sha256)[1].parts)
+            return self._first(kind, pack_sha256, lambda held: len(held.whole().header.parts))
         raise AssertionError
 
     def is_sound(self, kind: SidecarKind, pack_sha256: str) -> bool:
         """Tell whether a sidecar can be used, all of it. Raises TransientError."""
         try:
             with _usable(kind, pack_sha256):
-                self._valid(kind, pack_sha256)
+                self._first(kind, pack_sha256, _Held.whole)
         except UnusableError:
             return False
         return True
 
     def _whole(self, pack_sha256: str, row_groups: Sequence[int]) -> Iterator[tuple[int, Fuse16]]:
-        content, header, start = self._valid("filters", pack_sha256)
-        for number in row_groups:
-            part = header.parts[number]
-            yield number, sidecar.filter_of(part, content[start + part.offset : start + part.offset + part.size])
+        def filters(held: _Held) -> dict[int, Fuse16]:
+            return {number: sidecar.filter_of(held.header.parts[number], held.part(number)) for number in row_groups}
+
+        yield from self._first("filters", pack_sha256, filters).items()
 
     def _ranges(self, pack_sha256: str, row_groups: Sequence[int]) -> Iterator[tuple[int, Fuse16]]:
         refs = self._refs("filters", pack_sha256)
@@ -148,21 +145,48 @@ class SidecarReader:
                 at = part.offset - first.offset
                 yield number, sidecar.filter_of(part, content[at : at + part.size])
 
-    def _valid(self, kind: SidecarKind, pack_sha256: str) -> tuple[bytes, Header, int]:
-        """Return an object that can be used: (bytes, header, where its parts begin)."""
+    def _first(self, kind: SidecarKind, pack_sha256: str, use: Callable[[_Held], T]) -> T:
+        """Return what ``use`` makes of the first object that it can use."""
         refs = self._refs(kind, pack_sha256)
         for ref in refs[:-1]:
             with contextlib.suppress(NotHeldError, RejectedError, EvidenceError):
-                return _checked(self._archive.get_range(ref, 0, ref.size), kind, pack_sha256)
-        return _checked(self._archive.get_range(refs[-1], 0, refs[-1].size), kind, pack_sha256)
+                return use(self._held(ref, kind, pack_sha256))
+        return use(self._held(refs[-1], kind, pack_sha256))
+
+    def _held(self, ref: ObjectRef, kind: SidecarKind, pack_sha256: str) -> _Held:
+        content = self._archive.get_range(ref, 0, ref.size)
+        header = sidecar.decode_header(content, kind, pack_sha256)
+        return _Held(content, header, sidecar.header_size(content[: sidecar.PREAMBLE_BYTES]))
 
 
-def _checked(content: bytes, kind: SidecarKind, pack_sha256: str) -> tuple[bytes, Header, int]:
-    header = sidecar.decode_header(content, kind, pack_sha256)
-    start = sidecar.header_size(content[: sidecar.PREAMBLE_BYTES])
-    for part in header.parts:
-        sidecar.part_of(part, content[start + part.offset : start + part.offset + part.size])
-    return content, header, start
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An object whose header is sound."""
+
+    content: bytes
+    header: Header
+    start: int
+
+    def part(self, number: int) -> bytes:
+        """Return the bytes where a part lies; nothing is known of them yet."""
+        part = self.header.parts[number]
+        return self.content[self.start + part.offset : self.start + part.offset + part.size]
+
+    def whole(self) -> _Held:
+        """Hold every part against its digest. Raises RejectedError."""
+        for number, part in enumerate(self.header.parts):
+            sidecar.part_of(part, self.part(number))
+        return self
+
+
+def _entities(held: _Held, kind: str) -> Entities:
+    if kind in held.header.dense:
+        return Entities(None)
+    table: Any = pq.read_table(
+        io.BytesIO(sidecar.part_of(held.header.parts[0], held.part(0))), filters=[("kind", "=", kind)]
+    )
+    columns = (table[name].to_pylist() for name in ("value", "first_unix_nano", "lasted_nano"))
+    return Entities({value: Seen(first, first + lasted) for value, first, lasted in zip(*columns, strict=True)})
 
 
 def _runs(header: Header, row_groups: Sequence[int]) -> Iterator[list[int]]:

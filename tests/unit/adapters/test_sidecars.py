@@ -94,7 +94,7 @@ async def test_without_filters_every_pack_is_read_and_counted(copy: Corpus) -> N
     assert not leg.findings
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 async def test_a_damaged_filter_costs_no_match_and_is_a_finding(copy: Corpus, data: st.DataObject) -> None:
     # given one bit of one pack's filters that is not what it was, or an end that is gone
