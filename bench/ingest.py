@@ -1,10 +1,11 @@
 """What archiving costs, stage by stage and as a process: processor seconds and ratios, for large and small chunks.
 
-``python bench/ingest.py [--quick]`` makes files of ten pods (access lines, JSON, klog, Java), cuts them as collectors
-do, in turn, into chunks of 256 KiB and again of 4 KiB, and archives the frames on one core in a process of its own:
-decode, admit, parse, rows, pack, read back, render, compare, sidecars. A stage is a function of the line itself; its
-seconds leave out the stages that it calls. Then ``python -m ingest archive`` takes the same frames from a SQLite bus,
-tail segments included. The last line is one JSON object.
+``python bench/ingest.py [--quick]`` makes files of two hundred pods (``kit/mixed.py``; with Loghub's lines where
+``ASHIATO_DATA`` names a folder that has them), cuts them as collectors do, in turn, into chunks of 256 KiB and again of
+4 KiB, and archives the frames on one core in a process of its own: decode, admit, parse, rows, pack, read back, render,
+compare, sidecars. A stage is a function of the line itself; its seconds leave out the stages that it calls. Then
+``python -m ingest archive`` takes the same frames from a SQLite bus, tail segments included. The last line is one JSON
+object.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from kit import corpus
+from kit import mixed
 from kit.machine import ROOT, facts
 
 from ashiato.adapters.archive_directory import DirectoryReader
@@ -59,8 +60,6 @@ HOUR_NS: Final = 3_600_000_000_000
 BULK: Final = Partition(TOPIC_BULK, 0)
 ROUNDS: Final = 5
 SMALL_CHUNK_BYTES: Final = 4 * KIB
-LINES_PER_MIB: Final = 5900
-"""Of this corpus."""
 STAGES: Final = (
     "decode frames", "admit", "cut into lines", "parse headers", "join", "read bodies", "rows", "exactness",
     "write parquet", "read back", "render", "compare", "sidecars", "the rest",
@@ -331,11 +330,16 @@ def main() -> None:
     size_mib = arguments.raw_mib // (10 if arguments.quick else 1)
     with tempfile.TemporaryDirectory(prefix="ingest-bench-") as folder:
         root = Path(folder)
-        made = corpus.make(root, lines=size_mib * LINES_PER_MIB)
+        real = Path(os.environ.get("ASHIATO_DATA", "")) / "loghub"
+        made = mixed.make(root, raw_bytes=size_mib << 20, real=real if real.is_dir() else None)
+        line_bytes = made.raw_bytes / made.lines
+        print(f"-- {made.raw_bytes / 1e6:.0f} MB in {made.files_count} files, {line_bytes:.0f} bytes a line")
         told = {
             "benchmark": "ingest",
             "quick": arguments.quick,
             "raw_bytes": made.raw_bytes,
+            "line_bytes_mean": round(line_bytes, 1),
+            "has_real_lines": real.is_dir(),
             "parse": measure_parsers(root),
             "stages": [measure_stages(root, chunk_bytes) for chunk_bytes in (CHUNK_BYTES_TARGET, SMALL_CHUNK_BYTES)],
             "process": measure_process(root),
