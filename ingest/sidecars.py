@@ -1,7 +1,7 @@
 """``python -m ingest sidecars``: makes the sidecars that are missing or damaged again, from packs alone.
 
-Nothing is deleted and nothing that can be used is touched: a damaged object keeps its name, and what is made again
-stands beside it under a longer one, which readers take first.
+Nothing is deleted and nothing that can be used is touched. Where a store keeps versions, a new one is put over a damaged
+one; in a folder, which replaces nothing, it stands beside it under a longer name, which readers take first.
 """
 
 from __future__ import annotations
@@ -83,19 +83,22 @@ def row_groups(archive: ArchiveReader, pack: AddedPack) -> Iterator[pa.Table]:
 
 
 def _put(archive: ArchiveWriter, pack: AddedPack, made: Sidecar) -> bool:
+    """Put a sidecar where readers look first; return whether that was needed."""
     path = path_of(made.kind, pack.sha256)
+    present = sorted(archive.list("work", path), key=lambda ref: ref.path)
+    # The newest version counts here, not the oldest as for commits: that one may be what was damaged since.
+    if present and _content(archive, present[-1]) == made.content:
+        return False
     try:
-        held, _ = archive.get("work", path)
-    except NotHeldError:
         archive.put("work", path, made.content)
-        return True
-    except EvidenceError:
-        held = b""
-    if held == made.content:
-        return False
-    beside = f"{path}.{hashlib.sha256(made.content).hexdigest()[:16]}"
-    try:
-        archive.put_if_absent("work", beside, made.content)
     except AlreadyExistsError:
-        return False
+        beside = f"{path}.{hashlib.sha256(made.content).hexdigest()[:16]}"
+        archive.put_if_absent("work", beside, made.content)
     return True
+
+
+def _content(archive: ArchiveReader, ref: ObjectRef) -> bytes:
+    try:
+        return archive.get_range(ref, 0, ref.size)
+    except (NotHeldError, EvidenceError):
+        return b""
