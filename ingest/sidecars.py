@@ -1,7 +1,7 @@
 """``python -m ingest sidecars``: makes the sidecars that are missing or damaged again, from packs alone.
 
-Nothing is deleted and nothing that can be used is touched. Where a store keeps versions, a new one is put over a damaged
-one; in a folder, which replaces nothing, it stands beside it under a longer name, which readers take first.
+Nothing is deleted and nothing that can be used is touched. Where a store keeps versions, a new one is put over a
+damaged one; in a folder, which replaces nothing, it stands beside it under a longer name, which readers take first.
 """
 
 from __future__ import annotations
