@@ -47,6 +47,8 @@ class Candidate:
     """A newer file takes what is written."""
     linked: bool = False
     """The path is a link."""
+    pinned: bool = False
+    """A pin is its only name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,7 @@ class Past:
     def _is_in_sight(self, file_id: str, file: Remembered, plan: Plan) -> bool:
         """Whether the sweep saw the file itself: not another one that has its inode now."""
         assert plan.seen is not None
-        if file_id in plan.overwritten or file.identity not in plan.seen:
+        if file_id in plan.overwritten or file.identity not in plan.seen or file.identity in plan.pinned:
             return False
         return file_id in self.waiting or self.done.get(file.identity) == file_id
 

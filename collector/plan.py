@@ -52,6 +52,8 @@ class Plan:
     events: list[Event] = field(default_factory=list)
     seen: frozenset[Identity] | None = None
     """What the sweep saw; None where there was none."""
+    pinned: frozenset[Identity] = frozenset()
+    """What of it has a pin for its only name, so that its bytes may lie in a compression too."""
     matched: set[str] = field(default_factory=set)
     """Remembered files that the sweep saw again."""
     overwritten: set[str] = field(default_factory=set)

@@ -85,8 +85,12 @@ class Planner:
     def plan(self, swept: Swept) -> Plan:
         """Return what a sweep means."""
         self._gzipped_left = GZIPPED_OPEN_MAX - sum(isinstance(f.content, Gzipped) for f in list(self._files.values()))
-        plan = Plan(seen=frozenset(candidate.identity for candidate in swept.candidates))
-        for candidate in self._known_inodes(swept, plan):
+        plan = Plan(
+            seen=frozenset(candidate.identity for candidate in swept.candidates),
+            pinned=frozenset(candidate.identity for candidate in swept.candidates if candidate.pinned),
+        )
+        # What only a pin holds comes before its compression.
+        for candidate in sorted(self._known_inodes(swept, plan), key=lambda candidate: not candidate.pinned):
             if candidate.found.compressed:
                 self._compressed(candidate, plan)
             else:
@@ -232,13 +236,16 @@ class Planner:
         except OSError as error:
             self._not_readable(candidate, known, error, plan)
             return
-        source, seen = str(candidate.found.source), plan.seen or frozenset()
+        source, seen = str(candidate.found.source), (plan.seen or frozenset()) - plan.pinned
+        pinned = [file for file in plan.follow if file.identity in plan.pinned]
         if any(
             f.facts.source == source
             and (f.unlinked or f.identity not in seen)
+            # One that was cut off meanwhile does not hold any more what was copied of it.
+            and (f.content is not None and f.content.size() >= content.size())
             # While nothing of it has left, what lies there tells.
             and (is_same(f, content) or is_beginning_of(content, f))
-            for f in list(self._files.values())
+            for f in [*self._files.values(), *pinned]
         ):
             # Its plain form has no name any more, and is being read to its end through its descriptor.
             content.close()

@@ -92,6 +92,7 @@ class Pins:
         candidate = Candidate(
             path=readable(path), os_path=str(pin), found=found, identity=(stat.st_dev, stat.st_ino),
             size=stat.st_size, modified_nano=stat.st_mtime_ns, changed_nano=stat.st_ctime_ns, rotated=True,
+            pinned=True,
         )  # fmt: skip
         self._lone.append((candidate, pin))
 

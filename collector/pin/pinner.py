@@ -30,6 +30,8 @@ GONE: Final = ".gone"
 _FS_IOC_GETVERSION: Final = 0x80087601
 _AT_FDCWD: Final = -100
 _AT_SYMLINK_FOLLOW: Final = 0x400
+NO_LOGS: Final = ("config.v2.json", "hostconfig.json")
+"""Docker's own files, which it replaces all the time: nobody follows them, so nobody would let their pins go."""
 STAMP_SURE_NS: Final = 2_000_000_000
 """A folder that was changed this lately may have changed again within one step of its clock."""
 
@@ -158,7 +160,7 @@ def _listed(folder: str) -> tuple[list[str], list[str]]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)
-            elif LOG_NAME.search(entry.name):
+            elif LOG_NAME.search(entry.name) and entry.name not in NO_LOGS:
                 files.append(entry.path)
     return folders, files
 
