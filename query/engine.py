@@ -255,6 +255,8 @@ class _Asked:
         """Return the rows of all legs, each uid once, in the query's order, cut to its limits."""
         leg, hot_leg = await asyncio.gather(self._packs.search_in(self.snapshot, query), self._ask_hot(query))
         self.findings += leg.findings
+        if leg.unfiltered:
+            self.findings.append(f"{leg.unfiltered} packs have no sound filters and were read: see `ingest sidecars`")
         self._expired |= set(leg.expired)
         self._unreadable |= set(leg.unreadable)
         rows, cut = leg.rows, leg.cut
