@@ -124,7 +124,7 @@ class Planner:
                 plan.overwritten |= {
                     file.known.file_id
                     for file in self._past.of_inode(candidate.identity)
-                    if not file.path.endswith(".gz") and file.identity == candidate.identity
+                    if not file.known.path.endswith(".gz") and file.identity == candidate.identity
                 }
                 # While the plain file is there, its compression may not be finished.
                 if candidate.path.removesuffix(".gz") not in names:
@@ -161,6 +161,8 @@ class Planner:
         return True
 
     def _unknown(self, candidate: Candidate, plan: Plan) -> None:
+        if candidate.rotated and str(candidate.found.source) in plan.deferred:
+            return
         content = self._open(candidate, [], plan)
         if content is None:
             return
@@ -221,10 +223,12 @@ class Planner:
 
     def _compressed(self, candidate: Candidate, plan: Plan) -> None:
         """Take in a gzipped rotation: nothing where its plain form was read, the rest where it was read in part."""
-        if self._gzipped_left <= 0:
+        # Where a file of its log could not be opened, nobody can tell yet what it is the compression of.
+        if self._gzipped_left <= 0 or str(candidate.found.source) in plan.deferred:
             plan.deferred.add(str(candidate.found.source))
             return
-        known = [f for f in self._past.of_inode(candidate.identity) if f.path.endswith(".gz")]
+        # One that was born plain lay in a plain file's inode, whatever its name is now.
+        known = [f for f in self._past.of_inode(candidate.identity) if f.known.path.endswith(".gz")]
         originals = self._past.of_source(candidate, followed=self._files, plan=plan)
         try:
             if self._is_known_end(candidate, [*known, *originals], plan):
