@@ -356,6 +356,7 @@ class Planner:
         except FileNotFoundError:
             # Renamed or removed meanwhile: the next sweep sees it as it is then.
             plan.matched |= {file.known.file_id for file in known}
+            plan.deferred |= {file.known.source for file in known}
         except OSError as error:
             self._not_readable(candidate, known, error, plan)
         return None
@@ -364,7 +365,7 @@ class Planner:
         """Name a file that cannot be opened: it is born, so that what is read of it later wins over the gap."""
         plan.matched |= {file.known.file_id for file in known}
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            plan.deferred.add(str(candidate.found.source))
+            plan.deferred |= {str(candidate.found.source), *(file.known.source for file in known)}
             return
         if candidate.path in self.unreadable:
             return
