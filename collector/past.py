@@ -69,7 +69,9 @@ class Past:
             known = file.known
             if known.source != source or known.restart_count != restart_count or file.head is None:
                 continue
-            if file_id in followed or file_id in plan.matched or self._is_in_sight(file_id, file, plan):
+            if file_id in followed or self._is_in_sight(file_id, file, plan):
+                continue
+            if file_id in plan.matched and not (file.done and file.identity in plan.pinned):
                 continue
             if self.packed.get(file_id, candidate.identity) == candidate.identity:
                 yield file
