@@ -108,6 +108,7 @@ def settings_document(data: DataFolder, options: Options) -> Mapping[str, Mappin
             "archive": archive,
             "scratch_dir": str(data.scratch),
             "tail_dir": str(data.tail),
+            "keeps_inventory": True,
             "commit_age_s": options.commit_age_s,
         },
         "query": {

@@ -2,6 +2,7 @@
 
 ``reparse`` takes nothing in: it says what the parsers of today make of the lines that are in quarantine. ``fsck``
 holds the archive against its journal and manifests, and ``sidecars`` makes filters and entity indexes again.
+``inventory`` follows the journal and keeps the pod inventory, from archived facts alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ from ashiato.adapters.settings import load
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.errors import AshiatoError, SettingsError
 from ashiato.core.invariants import InvariantError
-from ingest.service import drain_archive, rebuild_sidecars, reparse_archive, run_archive, run_fsck, run_index
+from ingest.service import (
+    drain_archive,
+    make_inventory,
+    rebuild_sidecars,
+    reparse_archive,
+    run_archive,
+    run_fsck,
+    run_index,
+    run_inventory,
+)
 from ingest.settings import IngestSettings
 
 
@@ -44,25 +54,26 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ingest", description="Archives or indexes what the bus holds.")
     parser.add_argument(
-        "role", nargs="?", choices=("archive", "index", "reparse", "fsck", "sidecars"), default="archive"
+        "role", nargs="?", choices=("archive", "index", "inventory", "reparse", "fsck", "sidecars"), default="archive"
     )
     parser.add_argument("--config", type=Path, help="TOML file with an [ingest] table")
     options = {
         "--drain": (
-            "archive",
+            ("archive",),
             "archive what the bus holds now, commit it, print one JSON line of what that was, and end",
         ),
-        "--report-only": ("reparse", "say what would parse now, and write no derived rows to the work bucket"),
-        "--full": ("fsck", "read and render every row of every pack, not only sizes and footers"),
-        "--json": ("fsck", "print a line of JSON per finding, then one with the report"),
-        "--again": ("sidecars", "make all sidecars again, not only what is missing or damaged"),
+        "--report-only": (("reparse",), "say what would parse now, and write no derived rows to the work bucket"),
+        "--full": (("fsck",), "read and render every row of every pack, not only sizes and footers"),
+        "--json": (("fsck",), "print a line of JSON per finding, then one with the report"),
+        "--again": (("sidecars", "inventory"), "make it again from packs, not only what is missing, damaged or new"),
+        "--once": (("inventory",), "take in what is archived now, print one JSON line of what that is, and end"),
     }
-    for option, (role, text) in options.items():
-        parser.add_argument(option, action="store_true", help=f"with {role}: {text}")
+    for option, (roles, text) in options.items():
+        parser.add_argument(option, action="store_true", help=f"with {' or '.join(roles)}: {text}")
     arguments = parser.parse_args()
-    for option, (role, _) in options.items():
-        if getattr(arguments, option[2:].replace("-", "_")) and arguments.role != role:
-            parser.error(f"{option} is for the {role} role")
+    for option, (roles, _) in options.items():
+        if getattr(arguments, option[2:].replace("-", "_")) and arguments.role not in roles:
+            parser.error(f"{option} is for the {' or '.join(roles)} role")
     return arguments
 
 
@@ -74,6 +85,8 @@ def _perform(arguments: argparse.Namespace, settings: IngestSettings, telemetry:
             sys.stdout.buffer.write(rebuild_sidecars(settings, again=arguments.again) + b"\n")
         case "fsck":
             return run_fsck(settings, full=arguments.full, as_json=arguments.json)
+        case "inventory" if arguments.once or arguments.again:
+            sys.stdout.buffer.write(make_inventory(settings, telemetry, again=arguments.again) + b"\n")
         case role:
             asyncio.run(_run(settings, telemetry, role=role, drain=arguments.drain))
     return 0
@@ -88,7 +101,8 @@ async def _run(settings: IngestSettings, telemetry: Telemetry, *, role: str, dra
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await (run_index if role == "index" else run_archive)(settings, telemetry, stop)
+    run = {"index": run_index, "inventory": run_inventory}.get(role, run_archive)
+    await run(settings, telemetry, stop)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from ashiato import __version__
 from ashiato.adapters import archive, bus, files
 from ashiato.adapters.clock import SystemClock
 from ashiato.adapters.telemetry import Telemetry
-from ashiato.core.errors import SettingsError, TransientError
+from ashiato.core.errors import AshiatoError, SettingsError, TransientError
 from ashiato.core.events import PartUnavailable, ServiceStarted, ServiceStopped
 from ashiato.core.ports import BusReader
 from ingest import leftovers
@@ -32,10 +32,58 @@ async def run_archive(settings: IngestSettings, telemetry: Telemetry, stop: asyn
     reader = await _reader(settings, telemetry, stop)
     if reader is None:
         return
+    beside = asyncio.create_task(_keep_inventory(settings, telemetry, stop)) if settings.keeps_inventory else None
     try:
         await _archiver(settings, telemetry, reader).run(stop)
     finally:
+        stop.set()
+        if beside is not None:
+            await beside
         await reader.close()
+
+
+async def run_inventory(settings: IngestSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
+    """Keep the pod inventory until ``stop`` is set.
+
+    Raises:
+        EvidenceError: the journal has a hole, or cannot be read.
+
+    """
+    from ingest.inventory import InventoryKeeper  # noqa: PLC0415 - only this role needs it
+
+    keeper = InventoryKeeper(archive.open_writer(settings.archive), telemetry=telemetry)
+    telemetry.emit(ServiceStarted(version=__version__, detail="inventory"))
+    await keeper.run(stop)
+    telemetry.emit(ServiceStopped(reason="asked to"))
+
+
+def make_inventory(settings: IngestSettings, telemetry: Telemetry, *, again: bool) -> bytes:
+    """Take in what is archived now, and return what that is as a line of JSON.
+
+    Raises:
+        TransientError: the archive does not answer.
+        EvidenceError: the journal has a hole, or cannot be read.
+
+    """
+    from ingest.inventory import InventoryKeeper  # noqa: PLC0415 - only this role needs it
+
+    keeper = InventoryKeeper(archive.open_writer(settings.archive), telemetry=telemetry)
+    keeper.open(again=again)
+    keeper.step()
+    root = keeper.root
+    told = {"commits": root.next_commit, "objects": root.objects, "gaps": len(root.gaps)} if root is not None else {}
+    return msgspec.json.encode(told)
+
+
+async def _keep_inventory(settings: IngestSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
+    """Keep the pod inventory beside the archiver, which it must not stop: answers say how old it is."""
+    from ingest.inventory import InventoryKeeper  # noqa: PLC0415 - only embedded
+    from ingest.inventory_events import InventoryStopped  # noqa: PLC0415 - the same
+
+    try:
+        await InventoryKeeper(archive.open_writer(settings.archive), telemetry=telemetry).run(stop)
+    except AshiatoError as error:
+        telemetry.emit(InventoryStopped(error=str(error)))
 
 
 async def drain_archive(settings: IngestSettings, telemetry: Telemetry) -> Mapping[str, int]:

@@ -27,6 +27,8 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where packs are written and read back before they are put."""
     tail_dir: str = ""
     """Embedded: where tail segments are published; '' publishes none."""
+    keeps_inventory: bool = False
+    """Embedded: the archiving process keeps the pod inventory too; at scale the inventory role does."""
     actor: str = "ingest"
     """Who commits say that they are."""
     commit_raw_bytes: Annotated[int, msgspec.Meta(ge=MIB, le=PACK_RAW_BYTES_MAX)] = COMMIT_RAW_BYTES
