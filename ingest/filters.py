@@ -15,7 +15,7 @@ from pyfusefilter._xorfilter import ffi, lib
 
 from ashiato.core import sidecar
 from ashiato.core.entities import EntityCollector
-from ashiato.core.fuse import FINGERPRINT_BYTES, Fuse16
+from ashiato.core.fuse import Fuse, packed
 from ashiato.core.invariants import Q3, check
 from ashiato.core.sidecar import Sidecar
 from ashiato.core.token_hashes import Hashes, gathered
@@ -32,7 +32,7 @@ class SidecarBuilder:
     """Takes the row groups of a pack in order."""
 
     def __init__(self) -> None:
-        self._filters: list[Fuse16] = []
+        self._filters: list[Fuse] = []
         self._entities = EntityCollector()
 
     def add(self, rows: pa.Table) -> None:
@@ -60,7 +60,7 @@ class SidecarBuilder:
         )  # fmt: skip
 
 
-def fuse(hashes: Hashes) -> Fuse16:
+def fuse(hashes: Hashes) -> Fuse:
     """Return a filter over hashes that are sorted and each there once."""
     keys = gathered((hashes, _FILLERS))
     filter_ = ffi.new("binary_fuse16_t *")
@@ -69,11 +69,11 @@ def fuse(hashes: Hashes) -> Fuse16:
     try:
         # It fails one time in 10^30 for distinct keys, and then has tried a hundred seeds.
         assert lib.binary_fuse16_populate(ffi.from_buffer("uint64_t[]", keys), len(keys), filter_), "no filter found"
-        return Fuse16(
+        return Fuse(
             seed=filter_.Seed,
             segment_length=filter_.SegmentLength,
             segments_length=filter_.SegmentCountLength,
-            fingerprints=bytes(ffi.buffer(filter_.Fingerprints, filter_.ArrayLength * FINGERPRINT_BYTES)),
+            fingerprints=packed(np.frombuffer(ffi.buffer(filter_.Fingerprints, 2 * filter_.ArrayLength), np.uint16)),
         )
     finally:
         lib.binary_fuse16_free(filter_)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from ashiato.core import sidecar
 from ashiato.core.entities import Seen
 from ashiato.core.errors import EvidenceError, NotHeldError, RefusedError, RejectedError
-from ashiato.core.fuse import Fuse16
+from ashiato.core.fuse import Fuse
 from ashiato.core.limits import FILTERS_KEPT_BYTES, KIB, MIB
 from ashiato.core.ports import ArchiveReader, ObjectRef
 from ashiato.core.sidecar import Header
@@ -62,7 +62,7 @@ class SidecarReader:
         self._archive = archive
         self._kept = _KeptFilters(bytes_max)
 
-    def filters_of(self, pack_sha256: str, pack_size: int, row_groups: Sequence[int]) -> dict[int, Fuse16]:
+    def filters_of(self, pack_sha256: str, pack_size: int, row_groups: Sequence[int]) -> dict[int, Fuse]:
         """Return the filters of these row groups.
 
         Raises:
@@ -105,13 +105,13 @@ class SidecarReader:
             return False
         return True
 
-    def _whole(self, pack_sha256: str, row_groups: Sequence[int]) -> Iterator[tuple[int, Fuse16]]:
-        def filters(held: _Held) -> dict[int, Fuse16]:
+    def _whole(self, pack_sha256: str, row_groups: Sequence[int]) -> Iterator[tuple[int, Fuse]]:
+        def filters(held: _Held) -> dict[int, Fuse]:
             return {number: sidecar.filter_of(held.header.parts[number], held.part(number)) for number in row_groups}
 
         yield from self._first("filters", pack_sha256, filters).items()
 
-    def _ranges(self, pack_sha256: str, row_groups: Sequence[int]) -> Iterator[tuple[int, Fuse16]]:
+    def _ranges(self, pack_sha256: str, row_groups: Sequence[int]) -> Iterator[tuple[int, Fuse]]:
         refs = self._refs("filters", pack_sha256)
         try:
             header, start = self._header(refs[0], pack_sha256)
@@ -136,7 +136,7 @@ class SidecarReader:
 
     def _parts(
         self, ref: ObjectRef, header: Header, start: int, row_groups: Sequence[int]
-    ) -> Iterator[tuple[int, Fuse16]]:
+    ) -> Iterator[tuple[int, Fuse]]:
         for run in _runs(header, row_groups):
             first, last = header.parts[run[0]], header.parts[run[-1]]
             content = self._archive.get_range(ref, start + first.offset, start + last.offset + last.size)
@@ -223,17 +223,17 @@ class _KeptFilters:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._filters: OrderedDict[tuple[str, int], Fuse16] = OrderedDict()
+        self._filters: OrderedDict[tuple[str, int], Fuse] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, pack_sha256: str, number: int) -> Fuse16 | None:
+    def get(self, pack_sha256: str, number: int) -> Fuse | None:
         with self._lock:
             found = self._filters.get((pack_sha256, number))
             if found is not None:
                 self._filters.move_to_end((pack_sha256, number))
             return found
 
-    def keep(self, pack_sha256: str, number: int, filter_: Fuse16) -> None:
+    def keep(self, pack_sha256: str, number: int, filter_: Fuse) -> None:
         with self._lock:
             before = self._filters.pop((pack_sha256, number), None)
             self._filters[pack_sha256, number] = filter_

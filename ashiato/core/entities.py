@@ -55,8 +55,8 @@ _TOP_LEVELS: Final = (
 """A dotted name in a text is a host's where it ends so; any name may stand behind ``://``."""
 _TOP_KEYS: Final = np.sort(np.array([int.from_bytes(name.encode(), "little") for name in _TOP_LEVELS], np.uint64))
 _TOP_BYTES: Final = max(map(len, _TOP_LEVELS))
-_NAME_BEFORE: Final = re.compile(rb"[A-Za-z0-9_](?:[A-Za-z0-9_-]|\.(?=[A-Za-z0-9_]))*\Z")
 _NAME_BYTES_MAX: Final = 253
+_ASCII_END: Final = 0x80
 _DOUBLE_COLON: Final = re.compile(rb"(?<![G-Zg-z_:])::(?![G-Zg-z_:])")
 _ADDRESS_BEFORE: Final = re.compile(rb"(?<![0-9A-Za-z_:.])[0-9A-Fa-f:]*\Z")
 _ADDRESS_BEHIND: Final = re.compile(rb"[0-9A-Fa-f:.]*")
@@ -250,6 +250,9 @@ class _BodyReader:
         places = self._words.starts.take(windows.at.take(joined)).tolist()
         if b"::" in self._source:
             places += [found.start() for found in _DOUBLE_COLON.finditer(self._source)]
+            # Beside the border of a row stand letters of another one.
+            borders = [*self._row_starts, *(start - 2 for start in self._row_starts[1:])]
+            places += [place for place in borders if place >= 0 and self._source.startswith(b"::", place)]
         read: set[int] = set()
         for place in places:
             row_start, row_end = self._row(place)
@@ -277,29 +280,54 @@ class _BodyReader:
                 )  # fmt: skip
 
     def hosts(self) -> Iterator[tuple[str, Seen]]:
+        """Yield what stands behind ``://``, and dotted names that end as names of hosts do."""
         place = self._source.find(_SCHEME_END)
         while place >= 0:
             found = _URL.match(self._source[place : min(self._row(place)[1], place + _URL_BYTES_MAX)])
-            if found is not None:
-                yield from self._host(found[1], place + found.start(1))
+            if found is not None and self._is_whole(place + found.start(1), place + found.end(1)):
+                yield from _host(found[1], self._seen(place))
             place = self._source.find(_SCHEME_END, place + 1)
+        words, at = self._words, self._top_levels()
+        if not len(at):
+            return
+        first = self._first_linked().take(at)
+        first, at = first[first < at], at[first < at]
+        starts, ends = words.starts.take(first), words.starts.take(at) + words.lengths.take(at)
+        spans: dict[bytes, Seen] = {}
+        for start, end, time in zip(starts.tolist(), ends.tolist(), self._time_at(starts).tolist(), strict=True):
+            name = self._source[start:end]
+            before = spans.get(name)
+            if before is None:
+                spans[name] = Seen(time, time)
+            elif not before.first <= time <= before.last:
+                spans[name] = before.and_(Seen(time, time))
+        for name, seen in spans.items():
+            yield from _host(name, seen)
+
+    def _top_levels(self) -> Ints:
+        """Return the words that may end a host's name."""
         words = self._words
         dots = np.flatnonzero(self._octets[:-1] == ord("."))
         dots = dots[words.text.take(dots + 1) >= ord("a")]
         near = np.searchsorted(words.starts, dots + 1)
         near = near[near < len(words.starts)]
-        near = near[
-            (words.lengths.take(near) <= _TOP_BYTES) & (self._octets.take(words.starts.take(near) - 1) == ord("."))
-        ]
+        near = near[words.lengths.take(near) <= _TOP_BYTES]
         keys = keys_of(words, near)
         at = near[_TOP_KEYS.take(np.searchsorted(_TOP_KEYS, keys) % len(_TOP_KEYS)) == keys]
-        at = at[~self._goes_on(at)]
-        for start, length in zip(words.starts.take(at).tolist(), words.lengths.take(at).tolist(), strict=True):
-            row_start = self._row(start)[0]
-            before = _NAME_BEFORE.search(self._source[max(row_start, start - _NAME_BYTES_MAX) : start - 1])
-            if before is not None:
-                name = before[0] + self._source[start - 1 : start + length]
-                yield from self._host(name, start + length - len(name))
+        found: Ints = at[~self._goes_on(at)]
+        return found
+
+    def _first_linked(self) -> Ints:
+        """Return for each word the first of those that dots and hyphens link it to, in its row."""
+        words = self._words
+        ends = words.starts[:-1] + words.lengths[:-1]
+        between = self._octets.take(ends, mode="clip")
+        linked = np.zeros(len(words.starts), np.bool_)
+        linked[1:] = (words.starts[1:] == ends + 1) & ((between == ord(".")) | (between == ord("-")))
+        firsts = np.searchsorted(words.starts, words.row_starts)
+        linked[firsts[firsts < len(linked)]] = False
+        found: Ints = np.asarray(np.maximum.accumulate(np.where(linked, 0, np.arange(len(linked)))), np.int64)
+        return found
 
     def _goes_on(self, at: Ints) -> npt.NDArray[np.bool_]:
         """Return which names do not end with their word: ``.com.shop`` and ``.io-x`` go on, ``.com.`` does not."""
@@ -311,11 +339,6 @@ class _BodyReader:
         goes_on &= ends <= last
         goes_on &= words.row_at(ends) == words.row_at(words.starts.take(at))
         return goes_on
-
-    def _host(self, name: bytes, start: int) -> Iterator[tuple[str, Seen]]:
-        text = name.decode("ascii").lower()
-        if not _NUMBERS.fullmatch(text) and self._is_whole(start, start + len(name)):
-            yield text, self._seen(start)
 
     def _is_whole(self, start: int, end: int) -> bool:
         """Tell whether words begin and end there: beside a letter that is not ASCII they may not."""
@@ -349,6 +372,16 @@ class _BodyReader:
         return self._row_starts[after - 1], self._row_starts[after] if after < len(self._row_starts) else len(
             self._source
         )
+
+
+def _host(name: bytes, seen: Seen) -> Iterator[tuple[str, Seen]]:
+    if not name.isascii():
+        # What is left of a name behind letters that are not ASCII begins with a whole word.
+        name = name[max(at for at, octet in enumerate(name) if octet >= _ASCII_END) + 1 :]
+        name = re.sub(rb"\A[^.-]*[.-]", b"", name)
+    text = name.decode("ascii").lower()
+    if text and len(text) <= _NAME_BYTES_MAX and not _NUMBERS.fullmatch(text):
+        yield text, seen
 
 
 def _number(keys: Hashes) -> npt.NDArray[np.uint32]:

@@ -111,7 +111,7 @@ EXPIRE_PACKS_MAX = 5000
 """Packs removed by one commit, so that a commit stays below a few MB; the next one takes the rest."""
 
 FILTERS_KEPT_BYTES = 64 * MIB
-"""Token filters that a query service keeps in memory: those of about 1,700 MiB of raw logs."""
+"""Token filters that a query service keeps in memory: those of about 2,300 MiB of raw logs."""
 
 PACKS_PLANNED_MAX = 32
 """Packs whose manifests and filters are fetched at once where a search finds nothing in the ones before."""

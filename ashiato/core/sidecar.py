@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from ashiato.core.errors import RejectedError
-from ashiato.core.fuse import Fuse16
+from ashiato.core.fuse import Fuse
 from ashiato.core.sidecar_names import SIDECAR_VERSION, SidecarKind
 from ashiato.core.token_hashes import TOKENISER_VERSION
 
@@ -64,7 +64,7 @@ _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DECODER: Final = msgspec.json.Decoder(Header)
 
 
-def encode_filters(pack_sha256: str, filters: Sequence[Fuse16]) -> bytes:
+def encode_filters(pack_sha256: str, filters: Sequence[Fuse]) -> bytes:
     """Return the bytes of a pack's filters, in the order of its row groups."""
     bodies = [one.fingerprints for one in filters]
     parts = tuple(
@@ -127,9 +127,9 @@ def part_of(part: Part, content: bytes) -> bytes:
     return content
 
 
-def filter_of(part: Part, content: bytes) -> Fuse16:
+def filter_of(part: Part, content: bytes) -> Fuse:
     """Return the filter that a part is. Raises as :func:`part_of`."""
-    found = Fuse16(
+    found = Fuse(
         seed=part.seed, segment_length=part.segment_length, segments_length=part.segments_length,
         fingerprints=part_of(part, content),
     )  # fmt: skip
