@@ -37,6 +37,9 @@ class AppendFile:
         """Room can be taken beforehand here; False also where the file system cannot do it."""
         if is_new:
             files.sync_folder(path.parent)
+        elif self._whole:
+            # A process that was killed may have written what it did not live to sync: it is read, sent and built upon.
+            os.fsync(self._descriptor)
         self._top_up()
 
     @property
