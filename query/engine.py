@@ -22,6 +22,8 @@ from ashiato.core.anchor import Anchor, AnchorKind, parse_anchor
 from ashiato.core.coverage import Coverage, Interval, Seen, judge
 from ashiato.core.errors import AshiatoError, NotHeldError, RefusedError, RejectedError, TransientError
 from ashiato.core.ids import Kind
+from ashiato.core.inventory import WatchGap
+from ashiato.core.journal import AddedPack
 from ashiato.core.limits import COMMIT_AGE_NS, LOGS_BYTES_MAX, MIB, QUERY_BYTES_MAX, QUERY_ROWS_MAX
 from ashiato.core.ports import ArchiveReader, Clock
 from ashiato.core.predicate import select
@@ -35,6 +37,7 @@ from query.coverage import Facts, Window, assess
 from query.facts import Hot, gather
 from query.known import Inventory, Known
 from query.logs import LogsRequest
+from query.pods import PodDirectory, behind_only
 from query.settings import QuerySettings
 
 __all__ = ["Answer", "Engine", "LogsAnswer", "LogsRequest", "TimelineRequest", "open_engine"]
@@ -42,7 +45,6 @@ __all__ = ["Answer", "Engine", "LogsAnswer", "LogsRequest", "TimelineRequest", "
 _HOT_LEDGER_ROWS_MAX: Final = 100_000
 _HOT_ENDS_MAX: Final = 50
 """Closed files of one answer whose end is looked for in the hot index."""
-_WATCH_ROWS_MAX: Final = 100_000
 _LOGS_ROWS_MAX: Final = 2_000_000
 """Lines of one container's restart: kubelet keeps 10 MiB times five by default."""
 
@@ -79,6 +81,7 @@ class Engine:
         self._answer_bytes_max = answer_bytes_max
         self._logs_bytes_max = logs_bytes_max
         self._inventory = Inventory(archive)
+        self._directory = PodDirectory(archive)
         self._locked: bool | None = None
 
     async def search(self, query: Query) -> Answer:
@@ -110,8 +113,7 @@ class Engine:
         _check_window(request.time_start_unix_nano, request.time_end_unix_nano)
         anchor = parse_anchor(request.anchor)
         asked = await self._asked(Query())
-        pods, findings = await self._pods(asked, anchor)
-        asked.findings += findings
+        pods = await self._pods(asked, anchor, request)
         query = Query(
             where=subjects.predicate(anchor, pods),
             time_start_unix_nano=request.time_start_unix_nano,
@@ -170,24 +172,31 @@ class Engine:
         asked.known = await asyncio.to_thread(self._inventory.known, snapshot, ledger)
         return asked
 
-    async def _pods(self, asked: _Asked, anchor: Anchor) -> tuple[list[subjects.Pod], list[str]]:
-        """Return the pods that an anchor names, and what is to be said about the name."""
-        if anchor.kind in (AnchorKind.NODE, AnchorKind.USER, AnchorKind.SERVICE_ACCOUNT, AnchorKind.IP):
-            return [], []
-        where = subjects.watch_query(anchor)
-        query = Query(where=where, limit=_WATCH_ROWS_MAX, order="newest_first", bytes_max=LOGS_BYTES_MAX)
-        rows = in_order(await asked.rows(query))
-        findings = ["there are more watch events of pods than were looked at"] if asked.cut else []
-        told = [*subjects.pods_of_sources(asked.known.sources()), *subjects.pods_of_watch(rows)]
+    async def _pods(self, asked: _Asked, anchor: Anchor, request: TimelineRequest) -> list[subjects.Pod]:
+        """Return the pods that an anchor names; what is to be said about the name becomes findings."""
+        if anchor.kind is AnchorKind.USER:
+            return []
+        start, end = request.time_start_unix_nano, request.time_end_unix_nano
+        meant = await self._directory.meant(
+            asked.snapshot, anchor, start, end, packs=asked.rows_behind, hot=asked.hot_rows
+        )
+        asked.findings += meant.findings
+        asked.watch_gaps = meant.gaps
+        told = [
+            *subjects.pods_of_sources(asked.known.sources()), *subjects.pods_of_inventory(meant.pods, anchor)
+        ]  # fmt: skip
         known = subjects.merged(told)
         pods = subjects.matching(anchor, known)
-        if pods:
-            return pods, findings
-        names = sorted({f"{pod.namespace}/{pod.name}" for pod in known})
-        wanted = f"{anchor.namespace}/{anchor.name}" if anchor.namespace else anchor.name
-        close = difflib.get_close_matches(wanted, [*names, *(name.partition("/")[2] for name in names)], n=3)
-        hint = f"; close to it: {', '.join(close)}" if close else ""
-        return [], [*findings, f"neither a log's path nor the watch knows {anchor}{hint}"]
+        if anchor.kind in subjects.PARTLY:
+            asked.findings += subjects.said_of(anchor, pods, meant.pods)
+            return subjects.newest(pods)
+        if not pods:
+            names = sorted({f"{pod.namespace}/{pod.name}" for pod in known})
+            wanted = f"{anchor.namespace}/{anchor.name}" if anchor.namespace else anchor.name
+            close = difflib.get_close_matches(wanted, [*names, *(name.partition("/")[2] for name in names)], n=3)
+            hint = f"; close to it: {', '.join(close)}" if close else ""
+            asked.findings.append(f"neither a log's path nor the inventory knows {anchor}{hint}")
+        return pods
 
     async def _coverage(
         self,
@@ -250,6 +259,18 @@ class _Asked:
         self._hot_leg: Leg | None = None
         self._expired: set[str] = set()
         self._unreadable: set[str] = set()
+        self.watch_gaps: list[WatchGap] = []
+
+    async def rows_behind(self, query: Query, packs: Sequence[AddedPack]) -> tuple[pa.Table, bool]:
+        """Return rows of some packs alone, and whether there are more."""
+        leg = await self._packs.search_in(behind_only(self.snapshot, packs), query)
+        self.findings += leg.findings
+        return leg.rows, leg.cut
+
+    async def hot_rows(self, query: Query) -> tuple[pa.Table, bool]:
+        """Return rows of the hot index, and whether there are more."""
+        leg = await self._ask_hot(query)
+        return (leg.rows, leg.cut) if leg is not None else (empty(), False)
 
     async def rows(self, query: Query) -> pa.Table:
         """Return the rows of all legs, each uid once, in the query's order, cut to its limits."""
@@ -340,7 +361,20 @@ class _Asked:
             )
             for where in self.known.unreadable
         ]  # fmt: skip
-        return found
+        return [*found, *self._unwatched()]
+
+    def _unwatched(self) -> list[Interval]:
+        """Return the times of which the watch does not know how pods came and went, unless its node states them."""
+        stated = {(gap.source, gap.time_start_unix_nano) for gap in self.known.fold.gaps}
+        return [
+            Interval(
+                source=gap.source, seen=Seen.GAP, reason="source_reported", time_start_unix_nano=gap.start_unix_nano,
+                time_end_unix_nano=gap.end_unix_nano,
+                detail=f"the watch of {gap.resource} did not see all ({gap.reason})",
+            )
+            for gap in self.watch_gaps
+            if (gap.source, gap.start_unix_nano) not in stated
+        ]  # fmt: skip
 
     async def _ask_hot(self, query: Query) -> Leg | None:
         if self._hot is None or not self.hot_answered:

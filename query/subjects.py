@@ -1,7 +1,7 @@
 """What an anchor means: which pods it names, and the predicate of their timeline.
 
-Pods are known from the paths of their logs and from the watch; a pod that neither knows is still looked for by name
-in audit events and alerts.
+Pods are known from the inventory (watch, audit, logs, docker); one that it does not know is still looked for by name in
+audit events and alerts.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
-
-import msgspec
-import pyarrow as pa
+from typing import Final
 
 from ashiato.core.anchor import Anchor, AnchorKind
 from ashiato.core.errors import RejectedError
 from ashiato.core.ids import Kind, Source
-from ashiato.core.instant import parse_instant
+from ashiato.core.instant import print_instant
+from ashiato.core.inventory import Held, PodView
+from ashiato.core.inventory.records import APART
 from ashiato.core.query import And, Exists, Node, Not, Or, Range, Term, Wildcard
 
 PODS_MAX: Final = 200
 """Pods that one timeline follows."""
 CHOICES_LISTED_MAX: Final = 20
+PARTLY: Final = (AnchorKind.NODE, AnchorKind.SERVICE_ACCOUNT, AnchorKind.IP)
+"""What is more than its pods: where these are too many, the newest are followed, and that is said."""
 
+DOCKER: Final = "docker"
 _SECOND_NS: Final = 1_000_000_000
 _INT64_MAX: Final = (1 << 63) - 1
 
@@ -38,15 +40,17 @@ class Pod:
     """'' where nothing tells it."""
     nodes: frozenset[str] = frozenset()
     service_account: str = ""
+    aliases: frozenset[str] = frozenset()
+    """Other uids of it: that of a static pod's logs."""
     images: frozenset[str] = frozenset()
-    addresses: frozenset[str] = frozenset()
     owners: frozenset[str] = frozenset()
     """``<kind>/<name>``, the kind in lower case."""
     created_unix_nano: int | None = None
     deleted_unix_nano: int | None = None
     """The latest moment at which it may still have been there."""
-    logged: bool = False
-    """A source of container output names it."""
+    since_unix_nano: int | None = None
+    """From then on it had what the anchor names, which it did not have all its life."""
+    until_unix_nano: int | None = None
 
 
 def pods_of_sources(sources: Iterable[str]) -> Iterator[Pod]:
@@ -54,24 +58,24 @@ def pods_of_sources(sources: Iterable[str]) -> Iterator[Pod]:
     for text in sources:
         if text.startswith(f"{Kind.CONTAINER}/"):
             source = Source.parse(text)
-            yield Pod(
-                namespace=source.namespace, name=source.pod, uid=source.pod_uid, nodes=frozenset({source.node}),
-                logged=True,
-            )  # fmt: skip
+            yield Pod(namespace=source.namespace, name=source.pod, uid=source.pod_uid, nodes=frozenset({source.node}))
 
 
-def pods_of_watch(rows: pa.Table) -> Iterator[Pod]:
-    """Yield what each watch event of a pod tells, in the order of the rows."""
-    columns = (rows[name].to_pylist() for name in ("body", "event_action", "time_unix_nano", "time_uncertainty_ns"))
-    for body, action, time, uncertainty in zip(*columns, strict=True):
-        try:
-            event = _WATCH.decode(body or "")
-        except (msgspec.DecodeError, UnicodeEncodeError):
-            continue
-        pod = _pod_of(event.object)
-        if pod is not None:
-            gone = action == "DELETED" and time is not None
-            yield replace(pod, deleted_unix_nano=time + (uncertainty or 0) + _SECOND_NS) if gone else pod
+def pods_of_inventory(views: Iterable[PodView], anchor: Anchor) -> Iterator[Pod]:
+    """Yield the pods that the inventory knows, and when each was what the anchor says."""
+    for view in views:
+        held = _held(view, anchor)
+        ends = [one.end_unix_nano for one in held]
+        yield Pod(
+            namespace=view.namespace, name=_name(view, anchor), uid=view.uid, aliases=frozenset(view.aliases),
+            nodes=frozenset(one.value for one in view.nodes),
+            service_account=view.accounts[-1].value.partition("/")[2] if view.accounts else "",
+            images=frozenset(reference for one in (*view.images, *view.digests) for reference in _references(one)),
+            owners=frozenset(view.owners), created_unix_nano=view.created_unix_nano,
+            deleted_unix_nano=view.end_unix_nano + _SECOND_NS if view.end_unix_nano is not None else None,
+            since_unix_nano=min((one.start_unix_nano for one in held), default=None),
+            until_unix_nano=None if None in ends else max((end for end in ends if end is not None), default=None),
+        )  # fmt: skip
 
 
 def merged(pods: Iterable[Pod]) -> list[Pod]:
@@ -93,47 +97,33 @@ def matching(anchor: Anchor, pods: Sequence[Pod]) -> list[Pod]:
     found = [pod for pod in pods if _is_meant(anchor, pod)]
     if anchor.kind is AnchorKind.POD:
         return _one(found, anchor)
-    if len(found) > PODS_MAX:
+    if len(found) > PODS_MAX and anchor.kind not in PARTLY:
         raise RejectedError(f"more than {PODS_MAX} pods are meant: name one of them", anchor=str(anchor))
     return found
 
 
-def watch_query(anchor: Anchor) -> Node:
-    """Return the predicate of the watch events that may tell which pods an anchor names."""
-    pods: list[Node] = [
-        Term(field="source_kind", value=Kind.WATCH),
-        Term(field="object_resource", value="pods"),
-        Wildcard(field="event_name", pattern="k8s.pod.*"),
-    ]
-    if anchor.kind is AnchorKind.POD:
-        pods.append(Term(field="object_name", value=anchor.name))
-    elif anchor.kind is AnchorKind.UID:
-        pods.append(Term(field="object.metadata.uid", value=anchor.name))
-    if anchor.namespace:
-        pods.append(Term(field="object_namespace", value=anchor.namespace))
-    return And(nodes=tuple(pods))
-
-
 def predicate(anchor: Anchor, pods: Sequence[Pod]) -> Node:
     """Return which rows belong to the timeline."""
-    parts: list[Node] = [_about(pod) for pod in pods]
     match anchor.kind:
-        case AnchorKind.POD if not pods:
-            parts.append(_about(Pod(namespace=anchor.namespace, name=anchor.name)))
-        case AnchorKind.UID if not pods:
-            parts.append(Term(field="k8s_pod_uid", value=anchor.name))
-            parts.append(Term(field="objectRef.uid", value=anchor.name))
         case AnchorKind.SERVICE_ACCOUNT:
-            parts = [_user(_account(anchor.namespace, anchor.name))]
+            parts = [_user(_account(anchor.namespace, anchor.name)), *(_while(_told_of(pod), pod) for pod in pods)]
         case AnchorKind.USER:
-            parts.append(_user(anchor.name))
+            parts = [_user(anchor.name)]
         case AnchorKind.IP:
-            parts.append(Term(field="source_address", value=anchor.name))
-            parts.append(Term(field="", value=anchor.name))
+            words: list[Node] = [
+                Term(field="source_address", value=anchor.name), Term(field="", value=anchor.name)
+            ]  # fmt: skip
+            parts = [*words, *(_while(_about(pod), pod) for pod in pods)]
         case AnchorKind.NODE:
-            parts.append(_node(anchor.name))
+            parts = [_node(anchor.name), *(_while(_told_of(pod), pod) for pod in pods)]
+        case AnchorKind.POD if not pods:
+            parts = [_about(Pod(namespace=anchor.namespace, name=anchor.name))]
+        case AnchorKind.UID if not pods:
+            parts = [
+                Term(field="k8s_pod_uid", value=anchor.name), Term(field="objectRef.uid", value=anchor.name)
+            ]  # fmt: skip
         case _:
-            pass
+            parts = [_about(pod) for pod in pods]
     return Or(nodes=tuple(parts))
 
 
@@ -151,6 +141,27 @@ def demanded(anchor: Anchor) -> Mapping[str, Kind]:
     }
 
 
+def newest(pods: Sequence[Pod]) -> list[Pod]:
+    """Return as many pods as one timeline follows, the newest of them."""
+    return sorted(pods, key=lambda pod: (pod.since_unix_nano or 0, pod.uid))[-PODS_MAX:]
+
+
+def said_of(anchor: Anchor, pods: Sequence[Pod], views: Sequence[PodView]) -> Iterator[str]:
+    """Yield sentences: who had an address, and how many pods are followed."""
+    if len(pods) > PODS_MAX:
+        yield f"{len(pods)} pods belong to {anchor}: the newest {PODS_MAX} are followed, narrow the time for others"
+    if anchor.kind is not AnchorKind.IP:
+        return
+    for view in views[:CHOICES_LISTED_MAX]:
+        for one in _held(view, anchor):
+            until = print_instant(one.end_unix_nano) if one.end_unix_nano is not None else "it is not known when"
+            yield (
+                f"{anchor.name} was pod {view.namespace}/{view.name} ({view.uid}) from "
+                f"{print_instant(one.start_unix_nano)} until {until}: {one.told} said so, in {one.row}, "
+                f"read at {print_instant(one.known_unix_nano)}"
+            )
+
+
 # -- predicates ----------------------------------------------------------------------------------------------
 
 
@@ -158,23 +169,34 @@ def _about(pod: Pod) -> Node:
     """Return the predicate of one pod: its output, what was done to it, seen in it, said of it, missing of it."""
     gap = And(nodes=(_kind(Kind.LEDGER), Term(field="flags", value="gap")))
     own = And(nodes=(Or(nodes=(_kind(Kind.CONTAINER), gap)), _own(pod)))
-    named = And(nodes=(*_object(pod), _in_life(pod)))
-    told: Node = Or(
-        nodes=(
-            And(nodes=(_kind(Kind.AUDIT), _pod_resource(), named)),
-            And(nodes=(_kind(Kind.FALCO), Term(field="object_resource", value="pods"), named)),
-            And(nodes=(_kind(Kind.WATCH), Term(field="object_resource", value="pods"), *_object(pod), _not_other(pod))),
-        )
-    )
     acted: tuple[Node, ...] = ()
     if pod.service_account and pod.created_unix_nano is not None:
         acted = (And(nodes=(_user(_account(pod.namespace, pod.service_account)), _in_life(pod))),)
-    return Or(nodes=(own, told, *acted))
+    return Or(nodes=(own, _told_of(pod), *acted))
+
+
+def _told_of(pod: Pod) -> Node:
+    """Return what others say of a pod: what was done to it, seen in it, and how it came and went."""
+    named = And(nodes=(*_object(pod), _in_life(pod)))
+    told: tuple[Node, ...] = (
+        And(nodes=(_kind(Kind.AUDIT), _pod_resource(), named)),
+        And(nodes=(_kind(Kind.FALCO), Term(field="object_resource", value="pods"), named)),
+        And(nodes=(_kind(Kind.WATCH), Term(field="object_resource", value="pods"), *_object(pod), _not_other(pod))),
+    )
+    if pod.uid and pod.namespace == DOCKER:
+        told += (And(nodes=(_kind(Kind.WATCH), Term(field="object.metadata.uid", value=pod.uid))),)
+    return Or(nodes=told)
+
+
+def _while(node: Node, pod: Pod) -> Node:
+    """Return a predicate in the time in which a pod had what the anchor names."""
+    return And(nodes=(node, _within(pod.since_unix_nano, pod.until_unix_nano)))
 
 
 def _own(pod: Pod) -> Node:
     if pod.uid:
-        return Term(field="k8s_pod_uid", value=pod.uid)
+        uids = (pod.uid, *sorted(pod.aliases))
+        return Or(nodes=tuple(Term(field="k8s_pod_uid", value=uid) for uid in uids))
     name = Term(field="k8s_pod_name", value=pod.name)
     return And(nodes=(name, Term(field="k8s_namespace_name", value=pod.namespace))) if pod.namespace else name
 
@@ -204,12 +226,17 @@ def _pod_event() -> Node:
 
 
 def _in_life(pod: Pod) -> Node:
-    """Return the range of a pod's life, as far as the watch tells it."""
-    if pod.created_unix_nano is None and pod.deleted_unix_nano is None:
+    """Return the range of a pod's life, as far as it is known."""
+    return _within(pod.created_unix_nano, pod.deleted_unix_nano)
+
+
+def _within(start_unix_nano: int | None, end_unix_nano: int | None) -> Node:
+    """Return a range of time, a second wider at its beginning; what has no time may lie in it."""
+    if start_unix_nano is None and end_unix_nano is None:
         return And(nodes=())
     # Beyond what int64 holds there is no bound to give.
-    low = str(max(pod.created_unix_nano - _SECOND_NS, -_INT64_MAX)) if pod.created_unix_nano is not None else ""
-    high = str(min(pod.deleted_unix_nano, _INT64_MAX)) if pod.deleted_unix_nano is not None else ""
+    low = str(max(start_unix_nano - _SECOND_NS, -_INT64_MAX)) if start_unix_nano is not None else ""
+    high = str(min(end_unix_nano, _INT64_MAX)) if end_unix_nano is not None else ""
     in_range = Range(field="time_unix_nano", low=low, high=high)
     return Or(nodes=(in_range, Not(node=Exists(field="time_unix_nano"))))
 
@@ -268,52 +295,40 @@ def _node(name: str) -> Node:
 # -- pods ----------------------------------------------------------------------------------------------------
 
 
-class _Watch(msgspec.Struct):
-    object: dict[str, Any]
+def _held(view: PodView, anchor: Anchor) -> list[Held]:
+    """Return when a pod had the address, was on the node, or ran under the account that an anchor names."""
+    match anchor.kind:
+        case AnchorKind.IP:
+            held, value = view.addresses, anchor.name
+        case AnchorKind.NODE:
+            held, value = view.nodes, anchor.name
+        case AnchorKind.SERVICE_ACCOUNT:
+            held, value = view.accounts, f"{anchor.namespace}/{anchor.name}"
+        case _:
+            return []
+    return [one for one in held if one.value == value]
 
 
-_WATCH: Final = msgspec.json.Decoder(_Watch)
+def _name(view: PodView, anchor: Anchor) -> str:
+    """Return the name that was asked for, where a pod has several: docker's can be renamed."""
+    names = {name.partition("/")[2] for name in view.names}
+    return anchor.name if anchor.kind is AnchorKind.POD and anchor.name in names else view.name
 
 
-def _pod_of(told: Mapping[str, Any]) -> Pod | None:
-    metadata, spec, status = (_mapping(told.get(name)) for name in ("metadata", "spec", "status"))
-    name, uid = metadata.get("name"), metadata.get("uid")
-    if not isinstance(name, str) or not isinstance(uid, str):
-        return None
-    containers = [_mapping(one) for one in (*_list(spec.get("containers")), *_list(spec.get("initContainers")))]
-    statuses = [_mapping(one) for one in _list(status.get("containerStatuses"))]
-    owners = [_mapping(one) for one in _list(metadata.get("ownerReferences"))]
-    images = {*(one.get("image") for one in containers), *(one.get("imageID") for one in statuses)}
-    addresses = {status.get("podIP"), *(_mapping(one).get("ip") for one in _list(status.get("podIPs")))}
-    return Pod(
-        namespace=str(metadata.get("namespace") or ""),
-        name=name,
-        uid=uid,
-        nodes=frozenset(_texts([spec.get("nodeName")])),
-        service_account=str(spec.get("serviceAccountName") or ""),
-        images=frozenset(_texts(images)),
-        addresses=frozenset(_texts(addresses)),
-        owners=frozenset(f"{str(one.get('kind', '')).lower()}/{one.get('name', '')}" for one in owners),
-        created_unix_nano=_instant(metadata.get("creationTimestamp")),
-    )
+def _references(image: Held) -> list[str]:
+    """Return how an image is named: behind its container."""
+    return [reference for reference in image.value.split(APART)[1:] if reference]
 
 
 def _both(one: Pod, other: Pod) -> Pod:
     created = [value for value in (one.created_unix_nano, other.created_unix_nano) if value is not None]
     deleted = [value for value in (one.deleted_unix_nano, other.deleted_unix_nano) if value is not None]
-    return Pod(
-        namespace=one.namespace,
-        name=one.name,
-        uid=one.uid,
-        nodes=one.nodes | other.nodes,
-        service_account=other.service_account or one.service_account,
-        images=one.images | other.images,
-        addresses=one.addresses | other.addresses,
-        owners=one.owners | other.owners,
-        created_unix_nano=min(created, default=None),
-        deleted_unix_nano=max(deleted, default=None),
-        logged=one.logged or other.logged,
-    )
+    return replace(
+        one, nodes=one.nodes | other.nodes, service_account=other.service_account or one.service_account,
+        aliases=one.aliases | other.aliases, images=one.images | other.images, owners=one.owners | other.owners,
+        created_unix_nano=min(created, default=None), deleted_unix_nano=max(deleted, default=None),
+        since_unix_nano=other.since_unix_nano, until_unix_nano=other.until_unix_nano,
+    )  # fmt: skip
 
 
 def _is_meant(anchor: Anchor, pod: Pod) -> bool:
@@ -322,19 +337,24 @@ def _is_meant(anchor: Anchor, pod: Pod) -> bool:
         case AnchorKind.POD:
             return somewhere and pod.name == anchor.name
         case AnchorKind.UID:
-            return pod.uid == anchor.name
+            return anchor.name == pod.uid or anchor.name in pod.aliases
         case AnchorKind.IMAGE:
             return any(_is_image(image, anchor.name) for image in pod.images)
         case AnchorKind.WORKLOAD:
             return somewhere and _is_of(pod, anchor.name)
-        case AnchorKind.NODE | AnchorKind.USER | AnchorKind.IP | AnchorKind.SERVICE_ACCOUNT:
+        case AnchorKind.IP | AnchorKind.NODE | AnchorKind.SERVICE_ACCOUNT:
+            return pod.since_unix_nano is not None
+        case AnchorKind.USER:
             return False
 
 
 def _one(named: list[Pod], anchor: Anchor) -> list[Pod]:
     """Return the one pod of a name, or say which ones there are."""
-    if len(named) < 2:
+    certain = [pod for pod in named if pod.uid]
+    if len(certain) < 2:
+        # What only the name told, of a time in which no pod of it is known, is told with the one that is known.
         return named
+    named = certain
     spaces = {pod.namespace for pod in named}
     if len(spaces) == len(named):
         choices = [f"pod:{pod.namespace}/{pod.name}" for pod in named]
@@ -364,22 +384,3 @@ def _is_of(pod: Pod, workload: str) -> bool:
         return False
     tail = {"deployment": "-[a-z0-9]+-[a-z0-9]{5}", "statefulset": "-[0-9]+", "daemonset": "-[a-z0-9]{5}"}
     return re.fullmatch(re.escape(name) + tail.get(kind, "(-[a-z0-9]+){1,2}"), pod.name) is not None
-
-
-def _instant(value: object) -> int | None:
-    try:
-        return parse_instant(value) if isinstance(value, str) else None
-    except RejectedError:
-        return None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _texts(values: Iterable[object]) -> Iterator[str]:
-    return (value for value in values if isinstance(value, str) and value)

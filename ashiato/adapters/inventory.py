@@ -146,7 +146,7 @@ class InventoryWriter(InventoryReader):
                 keys |= dict.fromkeys(key for key, _ in self.records(merged))
             except (NotHeldError, EvidenceError):
                 # What it held stands in memory: all of it is written anew.
-                keys, kept = dict.fromkeys(inventory.keys()), []
+                keys, kept = dict.fromkeys(inventory.all_keys()), []
         ordered = sorted(keys)
         for start in range(0, len(ordered), SEGMENT_RECORDS_MAX):
             part = ordered[start : start + SEGMENT_RECORDS_MAX]

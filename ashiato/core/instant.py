@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ashiato.core.errors import RejectedError
@@ -40,6 +40,18 @@ def parse_instant(text: str) -> int:
     since = moment - _EPOCH
     seconds = since.days * 86_400 + since.seconds
     return _held(seconds * 1_000_000_000 + int((match["fraction"] or "0").ljust(9, "0")), text)
+
+
+def print_instant(time_unix_nano: int) -> str:
+    """Return RFC 3339 in UTC, with as many digits behind the second as are needed.
+
+    >>> print_instant(1795490055926535897)
+    '2026-11-24T03:14:15.926535897Z'
+    """
+    seconds, fraction = divmod(time_unix_nano, 1_000_000_000)
+    moment = _EPOCH + timedelta(seconds=seconds)
+    digits = f".{fraction:09d}".rstrip("0") if fraction else ""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{digits}Z"
 
 
 def _held(time_unix_nano: int, text: str) -> int:

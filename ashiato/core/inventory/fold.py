@@ -69,7 +69,7 @@ class Inventory:
         """Return an object's record as it is stored."""
         return self._records[key]
 
-    def keys(self, kind: str = "") -> Iterator[str]:
+    def all_keys(self, kind: str = "") -> Iterator[str]:
         """Yield the objects' keys, of one kind where it is named."""
         return (key for key in self._keys if key.startswith(kind))
 

@@ -17,6 +17,8 @@ from ashiato.core.inventory.records import APART, Claim, Claims, Field, Told
 
 _SLACK_NS: Final = 2_000_000_000
 """Kubernetes writes times in whole seconds; clocks of nodes differ by more."""
+_START_NS: Final = 600_000_000_000
+"""How long a pod may have been there before the first sign of it: images are pulled in that time."""
 _CHAIN_MAX: Final = 8
 """Owners above owners: two is usual."""
 _FOREVER: Final = (1 << 63) - 1
@@ -80,6 +82,8 @@ class PodView:
     name: str = ""
     names: tuple[str, ...] = ()
     """All names, where there are several: docker's containers can be renamed."""
+    created_unix_nano: int | None = None
+    """As the object itself says; None where only signs of it are known."""
     start_unix_nano: int
     end_unix_nano: int | None
     """The latest moment at which it may still have been there; None where nothing says that it went."""
@@ -187,7 +191,7 @@ class Pods:
 
     def between(self, start: int | None = None, end: int | None = None, *, namespace: str = "") -> list[PodView]:
         """Return all pods that were there in a time; reads every record, or every one of a namespace."""
-        keys = self._inventory.naming(f"ns:{namespace}") if namespace else self._inventory.keys("pod")
+        keys = self._inventory.naming(f"ns:{namespace}") if namespace else self._inventory.all_keys("pod")
         views = (self.view(key) for key in keys if key.startswith("pod") and not self._is_alias(key))
         return [pod for pod in views if pod is not None and namespace in ("", pod.namespace) and pod.within(start, end)]
 
@@ -298,7 +302,7 @@ def _plain(held: records.Key) -> records.Key:
 
 
 def _in_life(claims: Claims, view: PodView) -> Claims:
-    start = view.start_unix_nano - _SLACK_NS
+    start = view.start_unix_nano - (_SLACK_NS if view.created_unix_nano is not None else _START_NS)
     end = view.end_unix_nano + _SLACK_NS if view.end_unix_nano is not None else _FOREVER
     found: Claims = {}
     for held, claim in claims.items():
@@ -330,7 +334,8 @@ def _view(uid: str, claims: Claims, *, owners: tuple[str, ...]) -> PodView:
         aliases=tuple(value for value, _ in records.of_field(claims, Field.ALIAS)),
         cluster=next((value for value, _ in records.of_field(claims, Field.CLUSTER)), ""),
         namespace=best.partition("/")[0], name=best.partition("/")[2], names=tuple(names),
-        start_unix_nano=first, end_unix_nano=high, gone_after_unix_nano=low,
+        created_unix_nano=min(created, default=None), start_unix_nano=first,
+        end_unix_nano=high, gone_after_unix_nano=low,
         deletion_unix_nano=min(deletion, default=None),
         last_seen_unix_nano=max(_signs(claims), default=first),
         known_unix_nano=earliest.observed_unix_nano,

@@ -34,7 +34,7 @@ def keeper(house: House, *, again: bool = False) -> InventoryKeeper:
 
 
 def records(inventory: Inventory) -> dict[str, bytes]:
-    return {key: inventory.record(key) for key in inventory.keys()}
+    return {key: inventory.record(key) for key in inventory.all_keys()}
 
 
 def line(kind: str, name: str, uid: str, *, node: str = "n1", address: str = "", second: int = 0) -> bytes:

@@ -205,13 +205,33 @@ async def test_a_workload_and_an_image_mean_all_their_pods(engine: Engine, ancho
 async def test_a_service_account_and_its_user_name_tell_what_it_did(engine: Engine) -> None:
     _, by_account = await timeline(engine, "sa:shop/storefront")
     _, by_user = await timeline(engine, "user:system:serviceaccount:shop:storefront")
-    assert by_account == by_user
+    others = [one for one in by_account if one not in by_user]
+    assert [one for one in by_account if one in by_user] == by_user
     with (INCIDENT / "expected.csv").open() as file:
         wanted = {
             row["auditID"] for row in csv.DictReader(file) if row["user"] == "system:serviceaccount:shop:storefront"
         }
-    assert wanted <= {one["ashiato.audit.id"] for one in by_account}
-    assert {one["user.name"] for one in by_account} == {"system:serviceaccount:shop:storefront"}
+    assert wanted <= {one["ashiato.audit.id"] for one in by_user}
+    assert {one["user.name"] for one in by_user} == {"system:serviceaccount:shop:storefront"}
+    assert {one["ashiato.object.name"] for one in others} == {WEB, FACTS["web_kept"], FACTS["web_new"]}
+    assert kind(others, "output") == []
+    assert {one["ashiato.timeline.kind"] for one in others} >= {"lifecycle", "event", "audit"}
+
+
+async def test_an_address_tells_the_pod_that_had_it_and_when(engine: Engine) -> None:
+    answer, records = await timeline(engine, "ip:10.244.1.14")
+    uid = FACTS["pods"][FACTS["evil"]][1]
+    assert {one["k8s.pod.name"] for one in kind(records, "output")} >= {FACTS["evil"]}
+    assert kind(records, "exec")
+    assert any(f"was pod shop/{FACTS['evil']} ({uid})" in finding for finding in answer.coverage.findings)
+
+
+async def test_a_node_follows_the_pods_that_ran_there_without_their_output(engine: Engine) -> None:
+    _, records = await timeline(engine, "node:node-1")
+    acted = {one.get("ashiato.object.name") for one in [*kind(records, "audit"), *kind(records, "exec")]}
+    assert {WEB, FACTS["evil"]} <= acted
+    assert FACTS["web_kept"] not in {one.get("ashiato.object.name") for one in kind(records, "lifecycle")}
+    assert kind(records, "output") == []
 
 
 async def test_an_address_tells_who_came_from_it_and_who_wrote_of_it(engine: Engine) -> None:
