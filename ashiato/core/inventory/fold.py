@@ -1,7 +1,7 @@
 """The inventory: every object's record, compressed, and an index from what records name to the records.
 
-The fold of a set of rows is the same whatever their order and however often they come. 100,000 pods take about
-{memory} MB: a record is decoded only where it is asked for or added to, and the index holds numbers, no text.
+The fold of a set of rows is the same whatever their order and however often they come. A record is decoded only where
+it is asked for or added to, and the index holds numbers, no text (memory: ``bench/inventory.py``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Inventory:
     """All that is known of all objects. Not shared by threads while it takes in."""
 
     def __init__(self) -> None:
-        self._records: dict[str, bytes] = {}
+        self._records: list[bytes] = []
         self._keys: list[str] = []
         self._numbers: dict[str, int] = {}
         self._index = _Index()
@@ -55,6 +55,9 @@ class Inventory:
     def join(self, stored: Iterable[tuple[str, bytes]]) -> None:
         """Take in records of another inventory. Raises EvidenceError where one is damaged."""
         for key, content in stored:
+            if key not in self._numbers:
+                self._store(key, content, records.keys(content), frozenset())
+                continue
             claims = self.claims(key)
             before = set(claims)
             records.join(claims, records.decode(content))
@@ -62,12 +65,12 @@ class Inventory:
 
     def claims(self, key: str) -> Claims:
         """Return what is claimed of an object, {} where nothing is; the caller's own copy."""
-        content = self._records.get(key)
-        return records.decode(content) if content is not None else {}
+        number = self._numbers.get(key)
+        return records.decode(self._records[number]) if number is not None else {}
 
     def record(self, key: str) -> bytes:
         """Return an object's record as it is stored."""
-        return self._records[key]
+        return self._records[self._numbers[key]]
 
     def all_keys(self, kind: str = "") -> Iterator[str]:
         """Yield the objects' keys, of one kind where it is named."""
@@ -78,24 +81,28 @@ class Inventory:
         return [self._keys[number] for number in self._index.find(term)]
 
     def __contains__(self, key: str) -> bool:
-        return key in self._records
+        return key in self._numbers
 
     def _put(self, key: str, claims: Claims, before: set[Key]) -> bool:
         content = records.encode(claims)
-        if content == self._records.get(key):
+        number = self._numbers.get(key)
+        if number is not None and content == self._records[number]:
             return False
-        self._records[key] = content
-        number = self._numbers_of(key)
-        for term in set(terms(claims, before)):
-            self._index.add(term, number)
+        self._store(key, content, claims, before)
         return True
 
-    def _numbers_of(self, key: str) -> int:
+    def _store(
+        self, key: str, content: bytes, claims: Mapping[Key, object], before: set[Key] | frozenset[Key]
+    ) -> None:  # fmt: skip
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = len(self._keys)
             self._keys.append(key)
-        return number
+            self._records.append(content)
+        else:
+            self._records[number] = content
+        for term in set(terms(claims, before)):
+            self._index.add(term, number)
 
 
 def terms(claims: Mapping[Key, object], known: set[Key] | frozenset[Key] = frozenset()) -> Iterator[str]:
@@ -174,7 +181,7 @@ class _Index:
 
     def add(self, term: str, number: int) -> None:
         self._pending.append(zlib.crc32(term.encode("utf-8", "surrogatepass")) << 32 | number)
-        if len(self._pending) >= _PENDING_MAX:
+        if len(self._pending) >= max(_PENDING_MAX, len(self._sorted) // 4):
             self._sort_in()
 
     def find(self, term: str) -> list[int]:

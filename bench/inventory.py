@@ -1,0 +1,166 @@
+"""What the pod inventory costs: list and decode, fold, memory, snapshot, questions. Prints, asserts nothing.
+
+``python -m bench.inventory [PODS]``: default 10,000. The list is what an API server pages out; the collector's watch
+decodes it into the lines that it writes, and the fold takes these lines as archived rows.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ashiato.adapters.inventory import encode_segment
+from ashiato.core.inventory import Inventory, Pods, Sighting
+from ashiato.core.inventory.from_watch import read
+from ashiato.core.inventory.records import Line
+from collector.watch import lines
+from collector.watch.keep import Keeper
+from collector.watch.resources import resource_of
+from collector.watch.settings import ANNOTATIONS
+
+NOON = 1_795_608_000_000_000_000
+SECOND = 1_000_000_000
+PAGE = 500
+STATES = ("Pending", "Scheduled", "Running", "Deleting")
+
+
+def main(count: int) -> None:
+    """Measure with ``count`` pods."""
+    pages = [json.dumps({"items": [pod(n, "Running") for n in range(at, min(at + PAGE, count))]}).encode()
+             for at in range(0, count, PAGE)]  # fmt: skip
+    size = sum(map(len, pages))
+    print(f"{count} pods, {size / 1e6:.1f} MB of JSON in pages of {PAGE}")
+    keeper, resource_ = Keeper(b"k" * 32, ANNOTATIONS), resource_of("pods")
+    began = time.process_time()
+    written = list(_written(pages, keeper, resource_))
+    print(f"list and decode (collector watch): {time.process_time() - began:.2f} CPU s, "
+          f"{sum(map(len, written)) / 1e6:.1f} MB of lines")  # fmt: skip
+    del pages
+    inventory = Inventory()
+    before = _rss()
+    began = time.process_time()
+    told = _told(written, 0)
+    heard = time.process_time() - began
+    inventory.take(told)
+    print(f"read lines: {heard:.2f} CPU s; fold: {time.process_time() - began - heard:.2f} CPU s")
+    del told, written
+    _lives(inventory, count)
+    gc.collect()
+    print(f"memory of {len(inventory)} pods with {len(STATES)} states each: {_rss() - before:.0f} MiB more "
+          f"(records {sum(len(inventory.record(key)) for key in inventory.all_keys()) / 2**20:.0f} MiB)")  # fmt: skip
+    _questions(inventory)
+    began = time.process_time()
+    stored = encode_segment([(key, inventory.record(key)) for key in inventory.all_keys()])
+    print(f"snapshot of all: {len(stored) / 1e6:.1f} MB, {time.process_time() - began:.2f} CPU s")
+    began = time.process_time()
+    loaded = Inventory()
+    loaded.join([(key, inventory.record(key)) for key in inventory.all_keys()])
+    print(f"load of all: {time.process_time() - began:.2f} CPU s")
+
+
+def pod(number: int, phase: str) -> dict[str, Any]:
+    """Return a pod with two containers, managed fields included, as an API server lists it."""
+    name, node = f"web-{number // 50:05d}-7d9c5b6f8-{number:05d}", f"node-{number % 100}"
+    managed: list[dict[str, Any]] = [{"manager": m, "operation": "Update", "fieldsV1": {f"f:field{n}": {"f:inner": {}} for n in range(120)}}
+               for m in ("kube-controller-manager", "kubelet")]  # fmt: skip
+    containers = [
+        {
+            "name": c, "image": f"registry.example.com/shop/{c}:{number % 7}",
+            "env": [{"name": f"VARIABLE_{n}", "value": f"value-{n}"} for n in range(20)],
+            "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}},
+            "volumeMounts": [{"name": "kube-api-access-abcde", "mountPath": "/var/run/secrets/x", "readOnly": True}],
+            "securityContext": {"capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True},
+        }
+        for c in ("web", "proxy")
+    ]  # fmt: skip
+    statuses = [
+        {
+            "name": c, "image": f"registry.example.com/shop/{c}:{number % 7}", "ready": True, "restartCount": 0,
+            "imageID": f"registry.example.com/shop/{c}@sha256:{number % 7:064x}",
+            "containerID": f"containerd://{number:060x}{len(c):04x}",
+            "state": {"running": {"startedAt": "2026-11-25T12:00:02Z"}},
+        }
+        for c in ("web", "proxy")
+    ]  # fmt: skip
+    metadata: dict[str, Any] = {
+        "name": name, "namespace": f"team-{number % 20}", "uid": f"{number:08x}-0000-4000-8000-000000000000",
+        "resourceVersion": str(number), "creationTimestamp": "2026-11-25T12:00:00Z", "managedFields": managed,
+        "labels": {"app": f"web-{number // 50}", "pod-template-hash": "7d9c5b6f8", "team": f"t{number % 20}"},
+        "ownerReferences": [
+            {"kind": "ReplicaSet", "name": f"web-{number // 50:05d}-7d9c5b6f8", "uid": f"rs-{number // 50}",
+             "controller": True}
+        ],
+    }  # fmt: skip
+    if phase == "Deleting":
+        metadata |= {"deletionTimestamp": "2026-11-25T13:00:30Z", "deletionGracePeriodSeconds": 30}
+    spec: dict[str, Any] = {"containers": containers, "serviceAccountName": "web"}
+    if phase != "Pending":
+        spec["nodeName"] = node
+    address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    running = {"podIP": address, "podIPs": [{"ip": address}], "hostIP": f"192.168.0.{number % 100}",
+               "containerStatuses": statuses}  # fmt: skip
+    return {
+        "metadata": metadata, "spec": spec,
+        "status": {"phase": "Running" if phase == "Deleting" else phase,
+                   **(running if phase in ("Running", "Deleting") else {})},
+    }  # fmt: skip
+
+
+def _written(pages: list[bytes], keeper: Keeper, resource_: Any) -> Iterator[bytes]:
+    class Page(msgspec.Struct):
+        items: list[msgspec.Raw]
+
+    decode = msgspec.json.Decoder(Page).decode
+    for page in pages:
+        for raw in decode(page).items:
+            kept = keeper.keep(resource_, raw)
+            yield lines.object_line("ADDED", resource_, "v1", kept, source=lines.LIST, now=NOON, known=None, file=1)
+
+
+def _told(written: list[bytes], step: int) -> list[Sighting]:
+    moment, source = NOON + step * SECOND, "watch/c/n/watch.jsonl"
+    rows = [(f"01K{step:023d}-{number:016x}", body.decode()) for number, body in enumerate(written)]
+    told = (one for row, body in rows for one in read(Line(row, source, "c", moment, moment, 0, "", body)))
+    return [one for one in told if isinstance(one, Sighting)]
+
+
+def _lives(inventory: Inventory, count: int) -> None:
+    """Take in every pod's other states, a thousand at a time."""
+    keeper, resource_ = Keeper(b"k" * 32, ANNOTATIONS), resource_of("pods")
+    for step, phase in enumerate(STATES, 1):
+        for at in range(0, count, 1000):
+            page = json.dumps({"items": [pod(n, phase) for n in range(at, min(at + 1000, count))]}).encode()
+            inventory.take(_told(list(_written([page], keeper, resource_)), step))
+
+
+def _questions(inventory: Inventory) -> None:
+    pods = Pods(inventory)
+    at = NOON + 10 * SECOND
+    for what, ask in (
+        ("what ran on a node", lambda: pods.on_node("node-7", at, at + 1)),
+        ("who had an address", lambda: pods.holding("10.0.0.9", at, at + 1)),
+        ("pods of a workload", lambda: pods.of_workload("deployment/web-00003")),
+        ("pods of a uid", lambda: [pods.with_uid("00000009-0000-4000-8000-000000000000")]),
+    ):
+        began = time.perf_counter()
+        found = ask()
+        print(f"{what}: {len(found)} pods in {(time.perf_counter() - began) * 1000:.1f} ms")
+
+
+def _rss() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
