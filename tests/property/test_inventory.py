@@ -86,7 +86,7 @@ def test_what_is_taken_in_again_changes_nothing(told: list[Sighting]) -> None:
 
 @given(st.lists(sightings(), min_size=1, max_size=20), MOMENTS)
 def test_what_was_known_at_a_moment_is_bounded_by_what_had_been_read(told: list[Sighting], known: int) -> None:
-    """Exactly where claims exist, and never with a first moment before, nor a last one behind, what was read by then."""
+    """The same claims, and never with a wider time than what was read by then."""
     inventory = folded(told)
     by_then = folded([one for one in told if one.observed_unix_nano <= known])
     for key in inventory.all_keys():
