@@ -69,7 +69,7 @@ def main(count: int) -> None:
 def pod(number: int, phase: str) -> dict[str, Any]:
     """Return a pod with two containers, managed fields included, as an API server lists it."""
     name, node = f"web-{number // 50:05d}-7d9c5b6f8-{number:05d}", f"node-{number % 100}"
-    fields = {f"f:field{n}": {"f:inner": {}} for n in range(120)}
+    fields: dict[str, Any] = {f"f:field{n}": {"f:inner": {}} for n in range(120)}
     managed = [
         {"manager": m, "operation": "Update", "fieldsV1": fields} for m in ("kube-controller-manager", "kubelet")
     ]
