@@ -11,6 +11,7 @@ import asyncio
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,22 +23,22 @@ from ashiato.core.anchor import Anchor, AnchorKind, parse_anchor
 from ashiato.core.coverage import Coverage, Interval, Seen, judge
 from ashiato.core.errors import AshiatoError, NotHeldError, RefusedError, RejectedError, TransientError
 from ashiato.core.ids import Kind
-from ashiato.core.inventory import WatchGap
+from ashiato.core.inventory import PodView, WatchGap, wanted
 from ashiato.core.journal import AddedPack
 from ashiato.core.limits import COMMIT_AGE_NS, LOGS_BYTES_MAX, MIB, QUERY_BYTES_MAX, QUERY_ROWS_MAX
 from ashiato.core.ports import ArchiveReader, Clock
 from ashiato.core.predicate import select
-from ashiato.core.query import Query, Term
+from ashiato.core.query import Node, Query, Term
 from ashiato.core.search import IndexReader, Leg, cut_to
 from ashiato.core.table import empty, in_order, without_doubles
 from ashiato.core.timeline import kinds, told_by
-from query import logs, subjects
+from query import logs, metadata, subjects
 from query.answer import Answer, LogsAnswer
 from query.coverage import Facts, Window, assess
 from query.facts import Hot, gather
 from query.known import Inventory, Known
 from query.logs import LogsRequest
-from query.pods import PodDirectory, behind_only
+from query.pods import Asked, PodDirectory, behind_only, of_anchor
 from query.settings import QuerySettings
 
 __all__ = ["Answer", "Engine", "LogsAnswer", "LogsRequest", "TimelineRequest", "open_engine"]
@@ -96,7 +97,9 @@ class Engine:
         _check_limit(query.limit)
         _check_window(query.time_start_unix_nano, query.time_end_unix_nano)
         asked = await self._asked(query)
-        query = replace(query, bytes_max=min(query.bytes_max, self._answer_bytes_max))
+        query = replace(
+            query, where=await self._resolved(asked, query), bytes_max=min(query.bytes_max, self._answer_bytes_max)
+        )
         rows = await asked.rows(query)
         asked.say_cut(query)
         return Answer(rows=rows, coverage=await self._coverage(asked, query))
@@ -172,13 +175,30 @@ class Engine:
         asked.known = await asyncio.to_thread(self._inventory.known, snapshot, ledger)
         return asked
 
+    async def _resolved(self, asked: _Asked, query: Query) -> Node:
+        """Return the predicate with what only the inventory knows of pods replaced by their uids and times."""
+        start, end = query.time_start_unix_nano, query.time_end_unix_nano
+        found: dict[metadata.Condition, list[PodView]] = {}
+        for condition in metadata.conditions(query.where):
+            wish = Asked(
+                what=f"{condition.field}:{condition.value}", choose=partial(metadata.chosen, condition=condition,
+                start=start, end=end), about=wanted(), start_unix_nano=start, end_unix_nano=end,
+            )  # fmt: skip
+            meant = await self._directory.meant(
+                asked.snapshot, wish, packs=asked.rows_behind, hot=asked.hot_rows
+            )  # fmt: skip
+            found[condition] = meant.pods
+            asked.findings += meant.findings
+            asked.watch_gaps = meant.gaps
+        return metadata.resolved(query.where, found.__getitem__) if found else query.where
+
     async def _pods(self, asked: _Asked, anchor: Anchor, request: TimelineRequest) -> list[subjects.Pod]:
         """Return the pods that an anchor names; what is to be said about the name becomes findings."""
         if anchor.kind is AnchorKind.USER:
             return []
         start, end = request.time_start_unix_nano, request.time_end_unix_nano
         meant = await self._directory.meant(
-            asked.snapshot, anchor, start, end, packs=asked.rows_behind, hot=asked.hot_rows
+            asked.snapshot, of_anchor(anchor, start, end), packs=asked.rows_behind, hot=asked.hot_rows
         )
         asked.findings += meant.findings
         asked.watch_gaps = meant.gaps

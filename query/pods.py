@@ -44,6 +44,19 @@ SearchIn = Callable[[Query, Sequence[AddedPack]], Awaitable[tuple[pa.Table, bool
 """The same, of some packs."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Which pods are asked for."""
+
+    what: str
+    """As the person wrote it."""
+    choose: Callable[[Pods], list[PodView]]
+    about: Node
+    """The rows that may tell: asked of packs that are too many to be read."""
+    start_unix_nano: int | None
+    end_unix_nano: int | None
+
+
 @dataclass(slots=True)
 class Meant:
     """What an anchor means."""
@@ -67,17 +80,15 @@ class PodDirectory:
         self._tail: set[str] = set()
         self._unread: set[str] = set()
 
-    async def meant(
-        self, snapshot: Snapshot, anchor: Anchor, start: int | None, end: int | None, *, packs: SearchIn, hot: Search
-    ) -> Meant:
-        """Return the pods that an anchor means at a moment of the window. Raises TransientError."""
+    async def meant(self, snapshot: Snapshot, asked: Asked, *, packs: SearchIn, hot: Search) -> Meant:
+        """Return the pods that are asked for. Raises TransientError."""
         behind = await asyncio.to_thread(self._catch_up, snapshot)
         findings: list[str] = []
         if behind:
-            rows, cut = await packs(Query(where=_about(anchor), limit=ROWS_MAX, bytes_max=LOGS_BYTES_MAX), behind)
+            rows, cut = await packs(Query(where=asked.about, limit=ROWS_MAX, bytes_max=LOGS_BYTES_MAX), behind)
             await asyncio.to_thread(self._take, hear(rows))
             findings.append(
-                f"the pod inventory does not know the newest {len(behind)} packs yet: they were searched for {anchor}"
+                f"the pod inventory does not know {len(behind)} packs yet: they were searched for {asked.what}"
             )
             if cut:
                 findings.append("there are more watch and audit events of pods than were looked at")
@@ -88,19 +99,19 @@ class PodDirectory:
         )
         if cut:
             findings.append("the hot index has more watch and audit events of pods than were looked at")
-        return await asyncio.to_thread(self._answer, rows, anchor, start, end, findings)
+        return await asyncio.to_thread(self._answer, rows, asked, findings)
 
     async def between(
         self, snapshot: Snapshot, start: int | None, end: int | None, *, node: str, namespace: str
     ) -> Meant:
         """Return all pods of a time, of a node and a namespace where they are named. Raises TransientError."""
-        behind = await asyncio.to_thread(self._catch_up, snapshot, packs_max=None)
+        behind = await asyncio.to_thread(self._catch_up, snapshot, is_whole=True)
         assert not behind
         return await asyncio.to_thread(self._between, start, end, node, namespace)
 
     # -- taking in -------------------------------------------------------------------------------------------
 
-    def _catch_up(self, snapshot: Snapshot, packs_max: int | None = PACKS_READ_MAX) -> list[AddedPack]:
+    def _catch_up(self, snapshot: Snapshot, *, is_whole: bool = False) -> list[AddedPack]:
         """Take in what is newer; return the packs that are too many to be read."""
         with self._lock:
             if snapshot.state.next_n > self._next:
@@ -109,7 +120,7 @@ class PodDirectory:
                 (pack for pack in snapshot.state.packs.values() if pack.commit >= self._next),
                 key=lambda pack: (pack.commit, pack.path),
             )
-            chosen = packs if packs_max is None else packs[:packs_max]
+            chosen = packs if is_whole else packs[:PACKS_READ_MAX]
             for pack in chosen:
                 self._read(pack)
             left = packs[len(chosen) :]
@@ -165,11 +176,12 @@ class PodDirectory:
 
     # -- answering -------------------------------------------------------------------------------------------
 
-    def _answer(self, rows: pa.Table, anchor: Anchor, start: int | None, end: int | None, findings: list[str]) -> Meant:
+    def _answer(self, rows: pa.Table, asked: Asked, findings: list[str]) -> Meant:
         with self._lock:
             self._join(hear(rows))
-            pods = _chosen(Pods(self._inventory), anchor, start, end)
-            return Meant(pods=pods, findings=[*findings, *self._said()], gaps=self._gaps(start, end))
+            pods = asked.choose(Pods(self._inventory))
+            gaps = self._gaps(asked.start_unix_nano, asked.end_unix_nano)
+            return Meant(pods=pods, findings=[*findings, *self._said()], gaps=gaps)
 
     def _between(self, start: int | None, end: int | None, node: str, namespace: str) -> Meant:
         with self._lock:
@@ -194,6 +206,14 @@ class PodDirectory:
             ),
             key=lambda gap: (gap.start_unix_nano, gap.row),
         )
+
+
+def of_anchor(anchor: Anchor, start: int | None, end: int | None) -> Asked:
+    """Ask for the pods that an anchor means at a moment of a time."""
+    return Asked(
+        what=str(anchor), choose=lambda pods: _chosen(pods, anchor, start, end), about=_about(anchor),
+        start_unix_nano=start, end_unix_nano=end,
+    )  # fmt: skip
 
 
 def behind_only(snapshot: Snapshot, packs: Sequence[AddedPack]) -> Snapshot:

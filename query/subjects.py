@@ -190,7 +190,7 @@ def _told_of(pod: Pod) -> Node:
 
 def _while(node: Node, pod: Pod) -> Node:
     """Return a predicate in the time in which a pod had what the anchor names."""
-    return And(nodes=(node, _within(pod.since_unix_nano, pod.until_unix_nano)))
+    return And(nodes=(node, within(pod.since_unix_nano, pod.until_unix_nano)))
 
 
 def _own(pod: Pod) -> Node:
@@ -227,10 +227,10 @@ def _pod_event() -> Node:
 
 def _in_life(pod: Pod) -> Node:
     """Return the range of a pod's life, as far as it is known."""
-    return _within(pod.created_unix_nano, pod.deleted_unix_nano)
+    return within(pod.created_unix_nano, pod.deleted_unix_nano)
 
 
-def _within(start_unix_nano: int | None, end_unix_nano: int | None) -> Node:
+def within(start_unix_nano: int | None, end_unix_nano: int | None) -> Node:
     """Return a range of time, a second wider at its beginning; what has no time may lie in it."""
     if start_unix_nano is None and end_unix_nano is None:
         return And(nodes=())

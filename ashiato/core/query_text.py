@@ -13,6 +13,7 @@ import re
 from typing import Final, NoReturn, assert_never
 
 from ashiato.core.errors import RejectedError
+from ashiato.core.pod_fields import is_pod_field
 from ashiato.core.query import All, And, Exists, Node, Not, Or, Phrase, Range, Regex, Term, Wildcard
 from ashiato.core.record import ALIASES, BY_RIM, UID_FIELD, column_of
 
@@ -377,7 +378,8 @@ def _quoted_of(value: str) -> str:
 
 
 def _is_slip(field: str) -> bool:
-    return field.startswith(_OWN_PREFIXES) and column_of(field) is None and field != UID_FIELD
+    is_known = column_of(field) is not None or field == UID_FIELD or is_pod_field(field)
+    return field.startswith(_OWN_PREFIXES) and not is_known
 
 
 def _escape(found: re.Match[str]) -> str:
