@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from ashiato import __version__
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core import query as ast
-from ashiato.core.errors import AshiatoError, TransientError
+from ashiato.core.errors import AshiatoError, RejectedError, TransientError
 from ashiato.core.instant import parse_instant
 from ashiato.core.limits import QUERY_ROWS_MAX
 from ashiato.core.ports import Clock
@@ -27,6 +27,7 @@ from query.answer import Answer, coverage_line, to_ndjson
 from query.engine import Engine, LogsRequest, TimelineRequest
 from query.events import AnswerFailed
 from query.guard import Guard, read_token
+from query.pods_answer import PodsRequest, to_lines
 from query.problems import problem, problem_of, status_of
 from query.settings import QuerySettings
 
@@ -81,6 +82,16 @@ class LogsQuestion(_Asked):
     timestamps: bool = False
     raw: bool = False
     start: Time = ""
+
+
+class PodsQuestion(_Asked):
+    """Which pods: all that were there in a time, or at a moment."""
+
+    node: Annotated[str, Field(max_length=256)] = ""
+    namespace: Annotated[str, Field(max_length=256)] = ""
+    at: Time = ""
+    start: Time = ""
+    end: Time = ""
 
 
 def make_app(settings: QuerySettings, engine: Engine, *, clock: Clock, telemetry: Telemetry) -> Guard:
@@ -169,6 +180,18 @@ class _Service:
         headers = {COVERAGE_HEADER: coverage_line(answer.coverage), "Content-Type": "text/plain"}
         return Response(answer.content, headers=headers)
 
+    async def pods(self, request: Request, question: PodsQuestion) -> Response:
+        """Answer with pods."""
+        at, start, end = _time(question.at), _time(question.start), _time(question.end)
+        if at is not None and (start is not None or end is not None):
+            raise RejectedError("name a moment (at), or a time (start, end), not both")
+        wanted = PodsRequest(
+            node=question.node, namespace=question.namespace, time_start_unix_nano=start if at is None else at,
+            time_end_unix_nano=end if at is None else at + 1,
+        )  # fmt: skip
+        answer = await self._answered(request, self.engine.pods(wanted))
+        return StreamingResponse((line + b"\n" for line in to_lines(answer)), media_type=NDJSON)
+
     async def _answered(self, request: Request, asked: Coroutine[Any, Any, T]) -> T:
         """Await an answer within its time, for as long as somebody waits for it."""
         task = asyncio.create_task(self._in_turn(asked))
@@ -235,6 +258,16 @@ def _questions(app: FastAPI, service: _Service) -> None:
     async def logs_post(request: Request, question: LogsQuestion) -> Response:
         """Print what kubectl logs would have printed."""
         return await service.logs(request, question)
+
+    @app.get("/v1/pods", responses=_NDJSON_ANSWER, response_class=StreamingResponse, operation_id="pods")
+    async def pods(request: Request, question: Annotated[PodsQuestion, Query()]) -> Response:
+        """List what ran where and when, the gone included."""
+        return await service.pods(request, question)
+
+    @app.post("/v1/pods", responses=_NDJSON_ANSWER, response_class=StreamingResponse, operation_id="pods_post")
+    async def pods_post(request: Request, question: PodsQuestion) -> Response:
+        """List what ran where and when, the gone included."""
+        return await service.pods(request, question)
 
 
 def _health(app: FastAPI, service: _Service) -> None:

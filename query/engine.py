@@ -38,7 +38,8 @@ from query.coverage import Facts, Window, assess
 from query.facts import Hot, gather
 from query.known import Inventory, Known
 from query.logs import LogsRequest
-from query.pods import Asked, PodDirectory, behind_only, of_anchor
+from query.pods import Asked, PodDirectory, behind_only, between, of_anchor
+from query.pods_answer import PODS_MAX, PodsAnswer, PodsRequest
 from query.settings import QuerySettings
 
 __all__ = ["Answer", "Engine", "LogsAnswer", "LogsRequest", "TimelineRequest", "open_engine"]
@@ -151,6 +152,22 @@ class Engine:
         asked.findings += [*chosen.findings, *findings]
         window = replace(query, time_start_unix_nano=request.time_start_unix_nano)
         return LogsAnswer(content=content, coverage=await self._coverage(asked, window, files=chosen.file_ids))
+
+    async def pods(self, request: PodsRequest) -> PodsAnswer:
+        """Return what ran where and when, the gone included. Raises TransientError, EvidenceError, RejectedError."""
+        start, end = request.time_start_unix_nano, request.time_end_unix_nano
+        _check_window(start, end)
+        asked = await self._asked(Query())
+        wish = between(start, end, node=request.node, namespace=request.namespace)
+        meant = await self._directory.meant(asked.snapshot, wish, packs=asked.rows_behind, hot=asked.hot_rows)
+        asked.findings += meant.findings
+        asked.watch_gaps = meant.gaps
+        asked.cut = len(meant.pods) > PODS_MAX
+        if asked.cut:
+            asked.findings.append(f"{len(meant.pods)} pods were there: the first {PODS_MAX} are listed")
+        query = Query(where=wanted(), time_start_unix_nano=start, time_end_unix_nano=end)
+        coverage = await self._coverage(asked, query, demanded={"how pods came and went": Kind.WATCH})
+        return PodsAnswer(pods=meant.pods[:PODS_MAX], coverage=coverage)
 
     async def check(self) -> None:
         """Reach the archive. Raises TransientError, RefusedError, SettingsError, EvidenceError."""

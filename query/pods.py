@@ -101,17 +101,9 @@ class PodDirectory:
             findings.append("the hot index has more watch and audit events of pods than were looked at")
         return await asyncio.to_thread(self._answer, rows, asked, findings)
 
-    async def between(
-        self, snapshot: Snapshot, start: int | None, end: int | None, *, node: str, namespace: str
-    ) -> Meant:
-        """Return all pods of a time, of a node and a namespace where they are named. Raises TransientError."""
-        behind = await asyncio.to_thread(self._catch_up, snapshot, is_whole=True)
-        assert not behind
-        return await asyncio.to_thread(self._between, start, end, node, namespace)
-
     # -- taking in -------------------------------------------------------------------------------------------
 
-    def _catch_up(self, snapshot: Snapshot, *, is_whole: bool = False) -> list[AddedPack]:
+    def _catch_up(self, snapshot: Snapshot) -> list[AddedPack]:
         """Take in what is newer; return the packs that are too many to be read."""
         with self._lock:
             if snapshot.state.next_n > self._next:
@@ -120,7 +112,7 @@ class PodDirectory:
                 (pack for pack in snapshot.state.packs.values() if pack.commit >= self._next),
                 key=lambda pack: (pack.commit, pack.path),
             )
-            chosen = packs if is_whole else packs[:PACKS_READ_MAX]
+            chosen = packs[:PACKS_READ_MAX]
             for pack in chosen:
                 self._read(pack)
             left = packs[len(chosen) :]
@@ -183,13 +175,6 @@ class PodDirectory:
             gaps = self._gaps(asked.start_unix_nano, asked.end_unix_nano)
             return Meant(pods=pods, findings=[*findings, *self._said()], gaps=gaps)
 
-    def _between(self, start: int | None, end: int | None, node: str, namespace: str) -> Meant:
-        with self._lock:
-            asked = Pods(self._inventory)
-            pods = asked.on_node(node, start, end) if node else asked.between(start, end, namespace=namespace)
-            chosen = [pod for pod in pods if namespace in ("", pod.namespace)]
-            return Meant(pods=chosen, findings=self._said(), gaps=self._gaps(start, end))
-
     def _said(self) -> list[str]:
         if not self._unread:
             return []
@@ -213,6 +198,18 @@ def of_anchor(anchor: Anchor, start: int | None, end: int | None) -> Asked:
     return Asked(
         what=str(anchor), choose=lambda pods: _chosen(pods, anchor, start, end), about=_about(anchor),
         start_unix_nano=start, end_unix_nano=end,
+    )  # fmt: skip
+
+
+def between(start: int | None, end: int | None, *, node: str, namespace: str) -> Asked:
+    """Ask for all pods of a time, of a node and a namespace where they are named."""
+
+    def choose(pods: Pods) -> list[PodView]:
+        found = pods.on_node(node, start, end) if node else pods.between(start, end, namespace=namespace)
+        return [pod for pod in found if namespace in ("", pod.namespace)]
+
+    return Asked(
+        what="all pods", choose=choose, about=wanted(), start_unix_nano=start, end_unix_nano=end
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ app.command(name="import")(importing.import_)
 app.command()(ask.search)
 app.command()(ask.timeline)
 app.command()(ask.logs)
+app.command()(ask.pods)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""``ashiato search``, ``timeline``, ``logs``: one question, one answer, wherever the records lie."""
+"""``ashiato search``, ``timeline``, ``logs``, ``pods``: one question, one answer, wherever the records lie."""
 
 from __future__ import annotations
 
@@ -92,6 +92,44 @@ def timeline(
         return await place.timeline(anchor, start_unix_nano=begin, end_unix_nano=until, limit=limit)
 
     _print(_ask(_place(data, url, token_file, ca_file, archive), ask), json_lines=json_lines, fold=not show_all)
+
+
+def pods(
+    at: Annotated[str, typer.Option("--at", help="Those that were there at this moment, the gone included.")] = "",
+    node: Annotated[str, typer.Option("--node", help="Those of a node.")] = "",
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Those of a namespace.")] = "",
+    data: Data = None,
+    url: Url = "",
+    token_file: TokenFile = None,
+    ca_file: CaFile = "",
+    archive: Archive = "",
+    since: Since = "",
+    start: Start = "",
+    end: End = "",
+    json_lines: Json = False,
+) -> None:
+    """List what ran where and when: every pod that is or was, with node, addresses and the last sign of it."""
+    from query.pods_answer import PodsRequest  # noqa: PLC0415 - see the package
+
+    if at and (since or start or end):
+        raise SettingsError("name --at, or a time with --since, --start and --end, not both")
+    begin, until = _window(since, start or at, end)
+    if at and begin is not None:
+        until = begin + 1
+
+    async def ask(place: Place) -> Sequence[bytes]:
+        return await place.pods(
+            PodsRequest(node=node, namespace=namespace, time_start_unix_nano=begin, time_end_unix_nano=until)
+        )
+
+    lines = _ask(_place(data, url, token_file, ca_file, archive), ask)
+    if json_lines:
+        sys.stdout.buffer.writelines(line + b"\n" for line in lines)
+        sys.stdout.flush()
+        return
+    from ashiato.cli.show import print_pods  # noqa: PLC0415 - see the package
+
+    print_pods([json.loads(line) for line in lines[:-1]], json.loads(lines[-1])["coverage"], out=sys.stdout)
 
 
 def logs(

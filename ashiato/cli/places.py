@@ -20,6 +20,7 @@ from ashiato.core.query import Query
 from ashiato.core.query_text import parse
 from query.answer import Answer, to_ndjson
 from query.engine import LogsRequest, TimelineRequest, open_engine
+from query.pods_answer import PodsRequest, to_lines
 from query.settings import QuerySettings
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class Place(Protocol):
 
     async def logs(self, request: LogsRequest) -> Printed:
         """Return what a pod's container wrote."""
+        ...
+
+    async def pods(self, request: PodsRequest) -> Sequence[bytes]:
+        """Return pods as JSON lines, coverage last."""
         ...
 
     async def close(self) -> None:
@@ -95,6 +100,14 @@ class ServerPlace:
         told["start"] = told.pop("time_start_unix_nano")
         answer = await self._get("/v1/logs", told)
         return Printed(content=answer.content, coverage=json.loads(answer.headers["Ashiato-Coverage"]))
+
+    async def pods(self, request: PodsRequest) -> Sequence[bytes]:
+        """Ask ``/v1/pods``."""
+        told = {
+            "node": request.node, "namespace": request.namespace, "start": request.time_start_unix_nano,
+            "end": request.time_end_unix_nano,
+        }  # fmt: skip
+        return (await self._get("/v1/pods", told)).content.splitlines()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -150,6 +163,10 @@ class ArchivePlace:
         """Print from here."""
         answer = await self._engine.logs(request)
         return Printed(content=answer.content, coverage=answer.coverage.to_document())
+
+    async def pods(self, request: PodsRequest) -> Sequence[bytes]:
+        """List from here."""
+        return list(to_lines(await self._engine.pods(request)))
 
     async def close(self) -> None:
         """Let go of the archive."""

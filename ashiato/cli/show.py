@@ -87,6 +87,33 @@ def print_records(
         console.print(Text(safe(sentence), style="green" if coverage.get("complete") else "yellow"), soft_wrap=True)
 
 
+def print_pods(documents: Sequence[Document], coverage: Mapping[str, Any], *, out: TextIO) -> None:
+    """Print a listing of pods: when, where, which, and what was its end; then what the answer covers."""
+    console = Console(file=out, highlight=False, emoji=False, markup=False)
+    rows = [tuple(safe(text) for text in _pod(document)) for document in documents]
+    if console.is_terminal:
+        table = Table(box=None, pad_edge=False)
+        for title in ("from (UTC)", "to", "node", "pod", "addresses", "uid"):
+            table.add_column(title, overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    else:
+        out.writelines("  ".join(row) + "\n" for row in rows)
+    for sentence in coverage_sentences(coverage):
+        console.print(Text(safe(sentence), style="green" if coverage.get("complete") else "yellow"), soft_wrap=True)
+
+
+def _pod(document: Document) -> tuple[str, ...]:
+    end, seen = document.get("ashiato.pod.end"), document.get("ashiato.pod.last_seen")
+    until = written(int(end), digits=0) if end else f"(last seen {written(int(seen), digits=0)})" if seen else "-"
+    addresses = dict.fromkeys(str(one["value"]) for one in document.get("ashiato.pod.addresses", ()))
+    name = f"{document.get('k8s.namespace.name', '')}/{document.get('k8s.pod.name', '')}"
+    began = written(int(document["ashiato.pod.start"]), digits=0)
+    node, uid = document.get("k8s.node.name", "-"), document.get("k8s.pod.uid", "-")
+    return began, until, str(node), name, ",".join(addresses) or "-", str(uid)
+
+
 def coverage_sentences(coverage: Mapping[str, Any]) -> Iterator[str]:
     """Yield what an answer saw and what it could not see, as sentences."""
     intervals: Sequence[Mapping[str, Any]] = coverage.get("intervals", ())

@@ -112,6 +112,16 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
 # -- answers -------------------------------------------------------------------------------------------------
 
 
+def test_pods_are_listed_with_the_moment_of_their_end(service: Running) -> None:
+    with service.client() as client:
+        records, coverage = lines(client.get("/v1/pods", params={"namespace": "shop"}))
+        refused = client.get("/v1/pods", params={"at": "2026-11-21T21:10:00Z", "start": "2026-11-21"})
+    assert WEB in {one["k8s.pod.name"] for one in records}
+    assert [one["ashiato.pod.end"] for one in records if one["k8s.pod.name"] == WEB]
+    assert coverage["intervals"]
+    assert refused.status_code == 400
+
+
 def test_a_timeline_is_records_and_then_its_coverage(service: Running) -> None:
     with service.client() as client:
         records, coverage = lines(client.get("/v1/timeline", params={"anchor": f"pod:shop/{WEB}"}))

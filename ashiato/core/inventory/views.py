@@ -247,6 +247,11 @@ class Pods:
         if (own := self.view(key)) is not None:
             yield own
 
+    def _is_gone(self, key: str, time_unix_nano: int) -> bool:
+        """Tell whether all that is said of an object's end lies before a moment."""
+        ends = [claim.last.time_unix_nano for _, claim in records.of_field(self._claims(key), Field.GONE)]
+        return bool(ends) and max(ends) <= time_unix_nano
+
     def _is_alias(self, key: str) -> bool:
         uid = key.removeprefix("pod:")
         return any((Field.ALIAS, uid) in self._claims(other) for other in self._inventory.naming(f"alias:{uid}"))

@@ -17,7 +17,20 @@ from ashiato.core.query_text import parse
 from ingest.inventory import InventoryKeeper
 from query import pods
 from query.engine import Engine, TimelineRequest
-from tests.unit.query.house import CLUSTER, NOON, SECOND, House, container, cri, documents, index_tail_into, seen
+from query.pods_answer import PodsRequest, to_lines
+from tests.unit.query.house import (
+    CLUSTER,
+    FACTS,
+    INCIDENT,
+    NOON,
+    SECOND,
+    House,
+    container,
+    cri,
+    documents,
+    index_tail_into,
+    seen,
+)
 
 WATCH = Source(kind=Kind.WATCH, cluster=CLUSTER, node="cp", path="watch.jsonl")
 
@@ -189,3 +202,36 @@ async def test_docker_containers_are_found_by_the_name_that_docker_gives_them(ho
     assert await bodies(house.engine(), "pod:frontend") == ["hello"]
     assert await bodies(house.engine(), f"pod:docker/{uid[:12]}") == ["hello"]
     assert await bodies(house.engine(), "image:nginx") == ["hello"]
+
+
+async def test_a_listing_tells_what_ran_on_a_node_at_a_moment_the_gone_included(house: House) -> None:
+    await house.take([INCIDENT])
+    keep(house)
+    engine = house.engine()
+    uid = FACTS["pods"][FACTS["evil"]][1]
+    [toolbox] = [pod for pod in (await engine.pods(PodsRequest())).pods if pod.uid == uid]
+    assert toolbox.end_unix_nano is not None
+
+    then = PodsRequest(
+        node="node-1", time_start_unix_nano=toolbox.end_unix_nano - 1, time_end_unix_nano=toolbox.end_unix_nano
+    )
+    after = PodsRequest(node="node-1", time_start_unix_nano=toolbox.end_unix_nano)
+
+    assert {pod.name for pod in (await engine.pods(then)).pods} == {FACTS["evil"], FACTS["web_deleted"]}
+    assert FACTS["evil"] not in {pod.name for pod in (await engine.pods(after)).pods}
+    lines = [json.loads(line) for line in to_lines(await engine.pods(then))]
+    assert [one["k8s.pod.uid"] for one in lines[:-1]] == [FACTS["pods"][FACTS["web_deleted"]][1], uid]
+    assert lines[1]["ashiato.pod.addresses"][0]["value"] == "10.244.1.14"
+    assert "privileged toolbox" in lines[1]["ashiato.pod.posture"]
+    assert lines[-1]["coverage"]["intervals"]
+
+
+async def test_a_listing_of_nothing_says_what_could_not_tell(house: House) -> None:
+    await house.send(house.file(container("web-1")), cri("one"))
+    await house.tail()
+
+    answer = await house.engine().pods(PodsRequest(namespace="elsewhere"))
+
+    assert list(answer.pods) == []
+    assert not answer.coverage.complete
+    assert ("watch", "unobservable", "no_source", 0) in seen(answer)
