@@ -123,6 +123,7 @@ class PodDirectory:
                 self._next = max(self._next, left[0].commit)
             for segment in snapshot.segments:
                 self._read_segment(segment)
+            self._tail &= {_named(segment) for segment in snapshot.segments}
             return left
 
     def _load(self) -> None:
@@ -152,7 +153,7 @@ class PodDirectory:
     def _read_segment(self, segment: TailSegment) -> None:
         if segment.damaged or not segment.rows.num_rows:
             return
-        name = f"{segment.name} {segment.rows.num_rows} {segment.rows['file_id'][0].as_py()}"
+        name = _named(segment)
         if name not in self._tail:
             self._join(hear(segment.rows.filter(mask(wanted(), segment.rows))))
             self._inventory.take(_logs(segment.rows))
@@ -248,6 +249,12 @@ def _about(anchor: Anchor) -> Node:
     elif anchor.kind in (AnchorKind.UID, AnchorKind.IP, AnchorKind.NODE):
         words = [Term(field="", value=anchor.name)]
     return And(nodes=(wanted(), Or(nodes=tuple(words)))) if words else wanted()
+
+
+def _named(segment: TailSegment) -> str:
+    """Return what tells a segment from another of its name: a bus made anew begins at the same positions."""
+    first = segment.rows["file_id"][0].as_py() if segment.rows.num_rows else ""
+    return f"{segment.name} {segment.rows.num_rows} {first}"
 
 
 def _logs(rows: pa.Table) -> list[Sighting]:

@@ -192,8 +192,14 @@ class Pods:
     def between(self, start: int | None = None, end: int | None = None, *, namespace: str = "") -> list[PodView]:
         """Return all pods that were there in a time; reads every record, or every one of a namespace."""
         keys = self._inventory.naming(f"ns:{namespace}") if namespace else self._inventory.all_keys("pod")
-        views = (self.view(key) for key in keys if key.startswith("pod") and not self._is_alias(key))
-        return [pod for pod in views if pod is not None and namespace in ("", pod.namespace) and pod.within(start, end)]
+        own = (key for key in keys if key.startswith("pod"))
+        # What is gone by its own record is not looked at closer: in a cluster that is old most pods are.
+        there = (key for key in own if start is None or not self._is_gone(key, start))
+        views = (self.view(key) for key in there if not self._is_alias(key))
+        found = [
+            pod for pod in views if pod is not None and namespace in ("", pod.namespace) and pod.within(start, end)
+        ]
+        return sorted(found, key=lambda pod: (pod.start_unix_nano, pod.namespace, pod.name, pod.uid))
 
     def tags(self, image: str) -> list[tuple[str, str, PodView]]:
         """Return what a tag pointed at: (digest, container, pod), in the order of their times."""
@@ -290,8 +296,7 @@ class Pods:
             known = self._claims(other) if other.startswith("pod:") else {}
             if (Field.NAME, name) in known:
                 view = _view(other.removeprefix("pod:"), known, owners=())
-                taken = _in_life(claims, view)
-                left = {held: claim for held, claim in left.items() if _plain(held) not in taken}
+                left = {held: claim for held, claim in left.items() if not _is_in_life(claim, view)}
         if not any(number not in (Field.NAME, Field.CLUSTER) for number, _ in left):
             return None
         return _view("", {_plain(held): claim for held, claim in left.items()}, owners=())
@@ -307,17 +312,19 @@ def _plain(held: records.Key) -> records.Key:
 
 
 def _in_life(claims: Claims, view: PodView) -> Claims:
-    start = view.start_unix_nano - (_SLACK_NS if view.created_unix_nano is not None else _START_NS)
-    end = view.end_unix_nano + _SLACK_NS if view.end_unix_nano is not None else _FOREVER
     found: Claims = {}
     for held, claim in claims.items():
-        if held[0] in (Field.NAME, Field.CLUSTER, Field.CREATED):
-            # Seconds beside the object's own time; the name is known already.
-            continue
-        if start <= claim.first.time_unix_nano <= end:
+        # The name is known already, and the object tells itself when it was made.
+        if held[0] not in (Field.NAME, Field.CLUSTER, Field.CREATED) and _is_in_life(claim, view):
             key = (int(Field.SEEN), "") if held[0] == Field.SEEN else _plain(held)
             records.join(found, {key: claim})
     return found
+
+
+def _is_in_life(claim: Claim, view: PodView) -> bool:
+    start = view.start_unix_nano - (_SLACK_NS if view.created_unix_nano is not None else _START_NS)
+    end = view.end_unix_nano + _SLACK_NS if view.end_unix_nano is not None else _FOREVER
+    return start <= claim.first.time_unix_nano <= end
 
 
 def _view(uid: str, claims: Claims, *, owners: tuple[str, ...]) -> PodView:
