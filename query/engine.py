@@ -28,7 +28,7 @@ from ashiato.core.journal import AddedPack
 from ashiato.core.limits import COMMIT_AGE_NS, LOGS_BYTES_MAX, MIB, QUERY_BYTES_MAX, QUERY_ROWS_MAX
 from ashiato.core.ports import ArchiveReader, Clock
 from ashiato.core.predicate import select
-from ashiato.core.query import Node, Query, Term
+from ashiato.core.query import Node, Or, Query, Term
 from ashiato.core.search import IndexReader, Leg, cut_to
 from ashiato.core.table import empty, in_order, without_doubles
 from ashiato.core.timeline import kinds, told_by
@@ -165,7 +165,8 @@ class Engine:
         asked.cut = len(meant.pods) > PODS_MAX
         if asked.cut:
             asked.findings.append(f"{len(meant.pods)} pods were there: the first {PODS_MAX} are listed")
-        query = Query(where=wanted(), time_start_unix_nano=start, time_end_unix_nano=end)
+        told = Or(nodes=(wanted(), Term(field="source_kind", value=Kind.CONTAINER)))
+        query = Query(where=told, time_start_unix_nano=start, time_end_unix_nano=end)
         coverage = await self._coverage(asked, query, demanded={"how pods came and went": Kind.WATCH})
         return PodsAnswer(pods=meant.pods[:PODS_MAX], coverage=coverage)
 
