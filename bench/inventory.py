@@ -1,26 +1,33 @@
 """What the pod inventory costs: list and decode, fold, memory, snapshot, questions. Prints, asserts nothing.
 
-``python -m bench.inventory [PODS]``: default 10,000. The list is what an API server pages out; the collector's watch
-decodes it into the lines that it writes, and the fold takes these lines as archived rows.
+``python bench/inventory.py [--quick] [--pods N]``: 10,000 pods, or 1,000. The last line is JSON. The list is what an
+API server pages out; the collector's watch decodes it into the lines that it writes, and the fold takes these lines as
+archived rows. Each pod passes four states.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from kit.machine import ROOT, facts
 
-from ashiato.adapters.inventory import encode_segment
-from ashiato.core.inventory import Inventory, Pods, Sighting
+from ashiato.adapters.inventory import decode_segment, encode_segment
+from ashiato.core.inventory import Inventory, Pods, PodView, Sighting
 from ashiato.core.inventory.from_watch import read
 from ashiato.core.inventory.records import Line
+
+# The folder of this script holds a module of the package's name.
+sys.path.insert(0, str(ROOT))
 from collector.watch import lines
 from collector.watch.keep import Keeper
 from collector.watch.resources import resource_of
@@ -32,38 +39,60 @@ PAGE = 500
 STATES = ("Pending", "Scheduled", "Running", "Deleting")
 
 
-def main(count: int) -> None:
-    """Measure with ``count`` pods."""
-    pages = [json.dumps({"items": [pod(n, "Running") for n in range(at, min(at + PAGE, count))]}).encode()
-             for at in range(0, count, PAGE)]  # fmt: skip
-    size = sum(map(len, pages))
-    print(f"{count} pods, {size / 1e6:.1f} MB of JSON in pages of {PAGE}")
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="1,000 pods")
+    parser.add_argument("--pods", type=int, default=0)
+    arguments = parser.parse_args()
+    count = arguments.pods or (1_000 if arguments.quick else 10_000)
+    found: dict[str, object] = {"pods": count}
+    inventory = _folded(count, found)
+    _questions(inventory, found)
+    _stored(inventory, found)
+    print(json.dumps({**found, **facts(ROOT)}))
+
+
+def _folded(count: int, found: dict[str, object]) -> Inventory:
+    pages = [
+        json.dumps({"items": [pod(n, "Running") for n in range(at, min(at + PAGE, count))]}).encode()
+        for at in range(0, count, PAGE)
+    ]
+    found["list_json_bytes"] = sum(map(len, pages))
     keeper, resource_ = Keeper(b"k" * 32, ANNOTATIONS), resource_of("pods")
-    began = time.process_time()
-    written = list(_written(pages, keeper, resource_))
-    print(f"list and decode (collector watch): {time.process_time() - began:.2f} CPU s, "
-          f"{sum(map(len, written)) / 1e6:.1f} MB of lines")  # fmt: skip
+    with _timed("list_and_decode_cpu_s", found):
+        written = list(_written(pages, keeper, resource_))
+    found["lines_bytes"] = sum(map(len, written))
     del pages
-    inventory = Inventory()
-    before = _rss()
-    began = time.process_time()
-    told = _told(written, 0)
-    heard = time.process_time() - began
-    inventory.take(told)
-    print(f"read lines: {heard:.2f} CPU s; fold: {time.process_time() - began - heard:.2f} CPU s")
+    inventory, before = Inventory(), _rss()
+    with _timed("read_lines_cpu_s", found):
+        told = _told(written, 0)
+    with _timed("fold_cpu_s", found):
+        inventory.take(told)
     del told, written
     _lives(inventory, count)
     gc.collect()
-    print(f"memory of {len(inventory)} pods with {len(STATES)} states each: {_rss() - before:.0f} MiB more "
-          f"(records {sum(len(inventory.record(key)) for key in inventory.all_keys()) / 2**20:.0f} MiB)")  # fmt: skip
-    _questions(inventory)
-    began = time.process_time()
-    stored = encode_segment([(key, inventory.record(key)) for key in inventory.all_keys()])
-    print(f"snapshot of all: {len(stored) / 1e6:.1f} MB, {time.process_time() - began:.2f} CPU s")
-    began = time.process_time()
+    found["resident_more_mib"] = round(_rss() - before)
+    found["records_bytes"] = sum(len(inventory.record(key)) for key in inventory.all_keys())
+    return inventory
+
+
+def _stored(inventory: Inventory, found: dict[str, object]) -> None:
+    records = [(key, inventory.record(key)) for key in inventory.all_keys()]
+    with _timed("snapshot_cpu_s", found):
+        stored = encode_segment(records)
+    found["snapshot_bytes"] = len(stored)
     loaded = Inventory()
-    loaded.join([(key, inventory.record(key)) for key in inventory.all_keys()])
-    print(f"load of all: {time.process_time() - began:.2f} CPU s")
+    with _timed("load_cpu_s", found):
+        loaded.join(decode_segment(stored))
+
+
+@contextmanager
+def _timed(name: str, found: dict[str, object]) -> Iterator[None]:
+    began = time.process_time()
+    yield
+    found[name] = round(time.process_time() - began, 3)
+    print(f"{name}: {found[name]}", flush=True)
 
 
 def pod(number: int, phase: str) -> dict[str, Any]:
@@ -143,18 +172,19 @@ def _lives(inventory: Inventory, count: int) -> None:
             inventory.take(_told(list(_written([page], keeper, resource_)), step))
 
 
-def _questions(inventory: Inventory) -> None:
+def _questions(inventory: Inventory, found: dict[str, object]) -> None:
     pods = Pods(inventory)
     at = NOON + 10 * SECOND
-    for what, ask in (
-        ("what ran on a node", lambda: pods.on_node("node-7", at, at + 1)),
-        ("who had an address", lambda: pods.holding("10.0.0.9", at, at + 1)),
-        ("pods of a workload", lambda: pods.of_workload("deployment/web-00003")),
-        ("pods of a uid", lambda: [pods.with_uid("00000009-0000-4000-8000-000000000000")]),
-    ):
+    asks: dict[str, Callable[[], list[PodView]]] = {
+        "on_node": lambda: pods.on_node("node-7", at, at + 1),
+        "holding": lambda: pods.holding("10.0.0.9", at, at + 1),
+        "of_workload": lambda: pods.of_workload("deployment/web-00003"),
+    }
+    for what, ask in asks.items():
         began = time.perf_counter()
-        found = ask()
-        print(f"{what}: {len(found)} pods in {(time.perf_counter() - began) * 1000:.1f} ms")
+        count = len(ask())
+        found[f"{what}_ms"] = round((time.perf_counter() - began) * 1000, 2)
+        print(f"{what}: {count} pods in {found[f'{what}_ms']} ms")
 
 
 def _rss() -> float:
@@ -165,4 +195,4 @@ def _rss() -> float:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+    main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,8 +22,8 @@ PODS = Source(kind=Kind.WATCH, cluster=CLUSTER, node="cp", path="watch.jsonl")
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    yield await House(tmp_path).open()
+async def house(tmp_path: Path) -> House:
+    return await House(tmp_path).open()
 
 
 def keeper(house: House, *, again: bool = False) -> InventoryKeeper:
