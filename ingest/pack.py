@@ -6,6 +6,7 @@ Row groups are built per source and written as they fill, so memory does not fol
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections import ChainMap, Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
+from xxhash import xxh3_128
 
 from ashiato.core.attest import salts_touching
 from ashiato.core.invariants import I1, check
@@ -44,8 +46,10 @@ _PLAIN: Final = {
 _BY_FILE: Final[Any] = [("file_id", "ascending"), ("offset_start", "ascending")]
 _TIMES: Final = ["time_unix_nano", "observed_time_unix_nano"]
 
+_SEED: Final = secrets.randbits(64)
+
 _Range = tuple[str, int, int, bytes]
-"""(file id, start, end, SHA-256 of the bytes between)."""
+"""(file id, start, end, digest of the bytes between)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -196,6 +200,14 @@ class PackBuilder:
         written.close()
 
 
+def _fresh(content: bytes | memoryview = b"") -> xxh3_128:
+    """Return a digest for comparing within this process: 128 bits, and a seed that nobody outside can know.
+
+    It goes over every byte twice, and is nine times as fast as SHA-256.
+    """
+    return xxh3_128(content, seed=_SEED)
+
+
 def _ranges_of_pieces(pieces: list[Piece]) -> list[_Range]:
     """Return the contiguous ranges of each file, by file and offset."""
     ranges: list[_Range] = []
@@ -204,11 +216,11 @@ def _ranges_of_pieces(pieces: list[Piece]) -> list[_Range]:
         key=lambda chunk: (chunk.file.file_id, chunk.offset_start),
     )
     at: tuple[str, int] | None = None
-    digest = hashlib.sha256()
+    digest = _fresh()
     for chunk in ordered:
         if at != (chunk.file.file_id, chunk.offset_start):
             ranges.append((chunk.file.file_id, chunk.offset_start, chunk.offset_end, b""))
-            digest = hashlib.sha256()
+            digest = _fresh()
         digest.update(chunk.payload)
         file_id, start, _, _ = ranges[-1]
         ranges[-1] = (file_id, start, chunk.offset_end, digest.digest())
@@ -239,7 +251,7 @@ def _ranges_of_rows(rows: pa.Table) -> list[_Range]:
             names.dictionary[int(codes[first])].as_py(),
             int(starts[first]),
             int(ends[end - 1]),
-            hashlib.sha256(content[offsets[first] : offsets[end]]).digest(),
+            _fresh(content[offsets[first] : offsets[end]]).digest(),
         )
         for first, end in pairwise(borders)
     ]

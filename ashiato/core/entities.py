@@ -23,7 +23,7 @@ import pyarrow.compute
 from ashiato.core.errors import RejectedError
 from ashiato.core.query import All, Node, Or, Phrase, Term
 from ashiato.core.table import order_times
-from ashiato.core.token_hashes import Hashes, Windows, keys_of, windows_of
+from ashiato.core.token_hashes import Hashes, Windows, bytes_at, keys_of, mixed, windows_of
 from ashiato.core.words import Ints, Words, words_of
 
 pc: Final[Any] = pyarrow.compute
@@ -42,7 +42,6 @@ _CONTAINER_ID: Final = re.compile(r"[0-9a-f]{64}")
 _HOST: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
 _HEX_BYTES: Final = 64
 _IN_DIGEST: Final = b"sha256:"
-_SCHEME_END: Final = b"://"
 _URL_BYTES_MAX: Final = 512
 _UNSPECIFIED: Final = "::"
 _NUMBERS: Final = re.compile(r"[0-9.]+")
@@ -57,7 +56,7 @@ _TOP_KEYS: Final = np.sort(np.array([int.from_bytes(name.encode(), "little") for
 _TOP_BYTES: Final = max(map(len, _TOP_LEVELS))
 _NAME_BYTES_MAX: Final = 253
 _ASCII_END: Final = 0x80
-_DOUBLE_COLON: Final = re.compile(rb"(?<![G-Zg-z_:])::(?![G-Zg-z_:])")
+_DOUBLE_COLON: Final = re.compile(rb"[^G-Zg-z_:]?::(?![G-Zg-z_:])")
 _ADDRESS_BEFORE: Final = re.compile(rb"(?<![0-9A-Za-z_:.])[0-9A-Fa-f:]*\Z")
 _ADDRESS_BEHIND: Final = re.compile(rb"[0-9A-Fa-f:.]*")
 _ADDRESS_BYTES_MAX: Final = 45
@@ -236,6 +235,7 @@ class _BodyReader:
         self._source = words.source or words.text.tobytes()
         self._octets = np.frombuffer(self._source, np.uint8)
         self._row_starts = words.row_starts.tolist()
+        self._colons = np.flatnonzero(self._octets == ord(":"))
 
     def ipv4(self, windows: Windows) -> tuple[npt.NDArray[np.uint32], Ints]:
         """Return the addresses of windows that are joined by single dots, and the times of their rows."""
@@ -248,11 +248,8 @@ class _BodyReader:
     def ipv6(self, windows: Windows) -> Iterator[tuple[str, Seen]]:
         joined = self._joined(windows, np.arange(len(windows.at)), b":")
         places = self._words.starts.take(windows.at.take(joined)).tolist()
-        if b"::" in self._source:
-            places += [found.start() for found in _DOUBLE_COLON.finditer(self._source)]
-            # Beside the border of a row stand letters of another one.
-            borders = [*self._row_starts, *(start - 2 for start in self._row_starts[1:])]
-            places += [place for place in borders if place >= 0 and self._source.startswith(b"::", place)]
+        colons = self._colons[self._octets.take(self._colons + 1, mode="clip") == ord(":")]
+        places += [place for place in colons.tolist() if self._is_double_colon(place)]
         read: set[int] = set()
         for place in places:
             row_start, row_end = self._row(place)
@@ -265,6 +262,11 @@ class _BodyReader:
             address = _address(text) or _address(text.removesuffix(":"))
             if address is not None and address != _UNSPECIFIED:
                 yield address, self._seen(start)
+
+    def _is_double_colon(self, place: int) -> bool:
+        """Tell whether no letter beyond hexadecimal stands beside: ``std::vec`` is no address."""
+        row_start, row_end = self._row(place)
+        return _DOUBLE_COLON.match(self._source[max(row_start, place - 1) : min(row_end, place + 3)]) is not None
 
     def hexadecimal(self) -> Iterator[tuple[str, str, Seen]]:
         """Yield digests and container ids."""
@@ -281,28 +283,47 @@ class _BodyReader:
 
     def hosts(self) -> Iterator[tuple[str, Seen]]:
         """Yield what stands behind ``://``, and dotted names that end as names of hosts do."""
-        place = self._source.find(_SCHEME_END)
-        while place >= 0:
+        octets, colons = self._octets, self._colons
+        slashes = (octets.take(colons + 1, mode="clip") == ord("/")) & (
+            octets.take(colons + 2, mode="clip") == ord("/")
+        )
+        for place in colons[slashes].tolist():
             found = _URL.match(self._source[place : min(self._row(place)[1], place + _URL_BYTES_MAX)])
             if found is not None and self._is_whole(place + found.start(1), place + found.end(1)):
                 yield from _host(found[1], self._seen(place))
-            place = self._source.find(_SCHEME_END, place + 1)
         words, at = self._words, self._top_levels()
-        if not len(at):
-            return
-        first = self._first_linked().take(at)
+        first = self._first_linked(at)
         first, at = first[first < at], at[first < at]
         starts, ends = words.starts.take(first), words.starts.take(at) + words.lengths.take(at)
-        spans: dict[bytes, Seen] = {}
-        for start, end, time in zip(starts.tolist(), ends.tolist(), self._time_at(starts).tolist(), strict=True):
-            name = self._source[start:end]
-            before = spans.get(name)
-            if before is None:
-                spans[name] = Seen(time, time)
-            elif not before.first <= time <= before.last:
-                spans[name] = before.and_(Seen(time, time))
-        for name, seen in spans.items():
-            yield from _host(name, seen)
+        starts, ends = starts[ends - starts <= _NAME_BYTES_MAX], ends[ends - starts <= _NAME_BYTES_MAX]
+        if not len(starts):
+            return
+        for start, end, seen in self._alike(starts, ends):
+            yield from _host(self._source[start:end], seen)
+
+    def _alike(self, starts: Ints, ends: Ints) -> Iterator[tuple[int, int, Seen]]:
+        """Yield (start, end, seen) of each text once, or of some more than once."""
+        padded = np.frombuffer(self._source + bytes(16 - len(self._source) % 8), np.uint64)
+        lengths = ends - starts
+        columns = [
+            bytes_at(padded, np.minimum(starts + at, len(self._source)), np.clip(lengths - at, 0, 8))
+            for at in range(0, int(lengths.max(initial=0)), 8)
+        ]
+        hashes = lengths.view(np.uint64)
+        for column in columns:
+            hashes = mixed(hashes + column)
+        order = np.argsort(hashes, kind="stable")
+        # (hashes only bring them together: whether two are the same is seen in their bytes)
+        differs = np.ones(len(order), np.bool_)
+        differs[1:] = np.logical_or.reduce([np.diff(column.take(order)) != 0 for column in (*columns, lengths)])
+        firsts = np.flatnonzero(differs)
+        times = self._time_at(starts.take(order))
+        found = order.take(firsts)
+        first, last = np.minimum.reduceat(times, firsts), np.maximum.reduceat(times, firsts)
+        for start, end, low, high in zip(
+            starts.take(found).tolist(), ends.take(found).tolist(), first.tolist(), last.tolist(), strict=True
+        ):
+            yield start, end, Seen(low, high)
 
     def _top_levels(self) -> Ints:
         """Return the words that may end a host's name."""
@@ -317,17 +338,22 @@ class _BodyReader:
         found: Ints = at[~self._goes_on(at)]
         return found
 
-    def _first_linked(self) -> Ints:
-        """Return for each word the first of those that dots and hyphens link it to, in its row."""
-        words = self._words
-        ends = words.starts[:-1] + words.lengths[:-1]
-        between = self._octets.take(ends, mode="clip")
-        linked = np.zeros(len(words.starts), np.bool_)
-        linked[1:] = (words.starts[1:] == ends + 1) & ((between == ord(".")) | (between == ord("-")))
-        firsts = np.searchsorted(words.starts, words.row_starts)
-        linked[firsts[firsts < len(linked)]] = False
-        found: Ints = np.asarray(np.maximum.accumulate(np.where(linked, 0, np.arange(len(linked)))), np.int64)
-        return found
+    def _first_linked(self, at: Ints) -> Ints:
+        """Return for each of these words the first of those that dots and hyphens link it to, in its row."""
+        starts, lengths = self._words.starts, self._words.lengths
+        first = at.copy()
+        going = np.arange(len(at))
+        while len(going):
+            before = first.take(going) - 1
+            ends = starts.take(before, mode="clip") + lengths.take(before, mode="clip")
+            between = self._octets.take(ends, mode="clip")
+            linked = (before >= 0) & (starts.take(before + 1) == ends + 1)
+            linked &= (between == ord(".")) | (between == ord("-"))
+            going = going[linked]
+            row_at = self._words.row_at
+            going = going[row_at(starts.take(first.take(going) - 1)) == row_at(starts.take(first.take(going)))]
+            first[going] -= 1
+        return first
 
     def _goes_on(self, at: Ints) -> npt.NDArray[np.bool_]:
         """Return which names do not end with their word: ``.com.shop`` and ``.io-x`` go on, ``.com.`` does not."""
@@ -380,7 +406,7 @@ def _host(name: bytes, seen: Seen) -> Iterator[tuple[str, Seen]]:
         name = name[max(at for at, octet in enumerate(name) if octet >= _ASCII_END) + 1 :]
         name = re.sub(rb"\A[^.-]*[.-]", b"", name)
     text = name.decode("ascii").lower()
-    if text and len(text) <= _NAME_BYTES_MAX and not _NUMBERS.fullmatch(text):
+    if text and not _NUMBERS.fullmatch(text):
         yield text, seen
 
 

@@ -91,23 +91,24 @@ def windows_of(words: Words) -> Windows:
     brief = words.lengths <= _PART_BYTES
     within = brief[:-3] & brief[1:-2] & brief[2:-1] & brief[3:]
     at = np.flatnonzero(within)
+    # Windows overlap, so each word in one is looked at once.
     marked = np.zeros(len(brief), np.bool_)
     for nth in range(_WINDOW if len(at) else 0):
         marked[nth : len(brief) - _WINDOW + 1 + nth] |= within
     parts = np.flatnonzero(marked)
-    keys, shapes = np.zeros(len(brief), U64), np.zeros(len(brief), np.uint8)
-    keys[parts] = keys_of(words, parts)
-    shapes[parts] = _shapes(keys.take(parts))
-    several = [shapes.take(at + nth) for nth in range(_WINDOW)]
+    place = np.cumsum(marked, dtype=np.int32).take(at) - 1
+    keys = keys_of(words, parts)
+    shapes = _shapes(keys)
+    several = [shapes.take(place + nth) for nth in range(_WINDOW)]
     every, some = np.bitwise_and.reduce(several), np.bitwise_or.reduce(several)
-    good = np.flatnonzero((every & _DECIMAL_OCTET != 0) | ((every & _HEX != 0) & (some & _LETTER != 0)))
+    is_decimal = every & _DECIMAL_OCTET != 0
+    good = np.flatnonzero(is_decimal | ((every & _HEX != 0) & (some & _LETTER != 0)))
     first, last = words.starts.take(at.take(good)), words.starts.take(at.take(good) + _WINDOW - 1)
     good = good[words.row_at(first) == words.row_at(last)]
-    at = at.take(good)
     return Windows(
-        at=at,
-        parts=tuple(keys.take(at + nth) for nth in range(_WINDOW)),
-        is_decimal=every.take(good) & _DECIMAL_OCTET != 0,
+        at=at.take(good),
+        parts=tuple(keys.take(place.take(good) + nth) for nth in range(_WINDOW)),
+        is_decimal=is_decimal.take(good),
     )
 
 
@@ -126,34 +127,44 @@ def _once(values: Hashes) -> Hashes:
 
 
 class _Text:
-    """Machine words at any place of a text: two aligned reads each, five times as fast as one unaligned gather."""
+    """Machine words at any place of a text."""
 
     def __init__(self, octets: npt.NDArray[np.uint8]) -> None:
-        self.octets = octets
         self._aligned = octets.view(U64)
 
     def word(self, places: Ints) -> Hashes:
-        shifts = ((places & 7) << 3).view(U64)
-        at = places >> 3
-        low = self._aligned.take(at) >> shifts
-        # Shifted by 64 in two steps: one such shift is not defined.
-        high = (self._aligned.take(at + 1) << U64(1)) << (U64(63) - shifts)
-        found: Hashes = low | high
-        return found
+        return _word(self._aligned, places)
 
     def keys(self, places: Ints, lengths: Ints) -> Hashes:
-        found: Hashes = self.word(places) & _MASKS.take(lengths)
-        return found
+        return bytes_at(self._aligned, places, lengths)
 
 
-def _mixed(values: Hashes) -> Hashes:
+def bytes_at(aligned: Hashes, places: Ints, lengths: Ints) -> Hashes:
+    """Return up to eight bytes at each place of a padded text, the first lowest."""
+    found: Hashes = _word(aligned, places) & _MASKS.take(lengths)
+    return found
+
+
+def _word(aligned: Hashes, places: Ints) -> Hashes:
+    """Read at any place by two aligned reads, five times as fast as one unaligned gather."""
+    shifts = ((places & 7) << 3).view(U64)
+    at = places >> 3
+    low = aligned.take(at) >> shifts
+    # Shifted by 64 in two steps: one such shift is not defined.
+    high = (aligned.take(at + 1) << U64(1)) << (U64(63) - shifts)
+    found: Hashes = low | high
+    return found
+
+
+def mixed(values: Hashes) -> Hashes:
+    """Return each value with its bits spread over all of it."""
     values = (values ^ (values >> _HIGH)) * _MIXER
     found: Hashes = values ^ (values >> _HIGH)
     return found
 
 
 def _of_keys(keys: Hashes) -> Hashes:
-    return _mixed(keys * _FACTORS[0])
+    return mixed(keys * _FACTORS[0])
 
 
 def _of_long(text: _Text, starts: Ints, lengths: Ints) -> Hashes:
@@ -162,7 +173,7 @@ def _of_long(text: _Text, starts: Ints, lengths: Ints) -> Hashes:
     value += text.keys(starts + _SHORT, np.minimum(lengths - _SHORT, _SHORT)) * _FACTORS[2]
     value ^= text.word(starts + lengths - _SHORT) * _FACTORS[3]
     value += text.word(starts + (lengths >> 1) - _SHORT // 2) * _FACTORS[4]
-    return _mixed(value + lengths.view(U64) * _FACTORS[1])
+    return mixed(value + lengths.view(U64) * _FACTORS[1])
 
 
 def _is_telling(keys: Hashes) -> npt.NDArray[np.bool_]:
@@ -181,7 +192,7 @@ def _is_telling(keys: Hashes) -> npt.NDArray[np.bool_]:
 def _of_windows(windows: Windows) -> Hashes:
     value = np.full(len(windows.at), _WINDOW_SALT, U64)
     for part in windows.parts:
-        value = _mixed((value + part) * _FACTORS[1])
+        value = mixed((value + part) * _FACTORS[1])
     return _once(value)
 
 

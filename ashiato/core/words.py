@@ -112,7 +112,7 @@ def _runs(inside: npt.NDArray[np.bool_], borders: Ints) -> tuple[Ints, Ints]:
     changes[0], changes[-1] = inside[:1].any(), inside[-1:].any()
     np.not_equal(inside[1:], inside[:-1], out=changes[1:-1])
     edges = np.flatnonzero(changes)
-    starts, ends = edges[0::2], edges[1::2]
+    starts, ends = edges[0::2].copy(), edges[1::2].copy()
     within = borders[(borders > 0) & (borders < len(inside))]
     crossed = within[inside[within] & inside[within - 1] & (np.diff(within, prepend=0) != 0)]
     if len(crossed):

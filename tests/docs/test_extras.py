@@ -19,7 +19,7 @@ DISTRIBUTION_OF = {
     "orjson": "orjson", "prometheus_client": "prometheus-client", "pyarrow": "pyarrow", "pydantic": "pydantic",
     "pyfusefilter": "pyfusefilter",
     "rfc8785": "rfc8785", "rich": "rich", "starlette": "fastapi", "structlog": "structlog", "typer": "typer",
-    "uvicorn": "uvicorn", "zstandard": "zstandard",
+    "uvicorn": "uvicorn", "xxhash": "xxhash", "zstandard": "zstandard",
 }  # fmt: skip
 TYPES_ONLY = {"mypy_boto3_s3"}
 
