@@ -91,13 +91,14 @@ class Journal:
         self._telemetry = telemetry
         self._stop = stop
         files.make_folder(folder)
-        self._stated_number, self._is_dirty = 1, False
+        self._stated_number, self._is_dirty = 0, False
         self.is_waiting = False
         """The disk has no room."""
         self._standing: dict[str, Standing] = {}
         is_whole = self._recover()
         self.number = max((*self._numbers(), self._stated_number))
-        if not is_whole or (self.number > 1 and not self._path(self.number).exists()):
+        if not is_whole or not self._path(self.number).exists():
+            # A number that was given is not given again, whatever became of its file.
             self.number += 1
         self._file = AppendFile(self._path(self.number), reserve_bytes=reserve_bytes)
 
@@ -213,6 +214,7 @@ class Journal:
             self._standing, self._stated_number = state.resources, state.number
             return self._replay([n for n in numbers if n >= state.number], state.number, state.offset)
         is_whole = self._replay(numbers, 0, 0)
+        self._is_dirty = True
         if numbers:
             # What the kept lines say is known; that they say everything is not: all has to be listed.
             self._telemetry.emit(WatchStateLost(error=why))

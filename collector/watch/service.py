@@ -67,6 +67,8 @@ class Watch:
             keeper = Keeper(key, self._settings.annotations)
             journal = self._journal = self._open(stop)
             try:
+                # Before the first line, so that from then on lines and state tell everything together.
+                self._checkpoint(journal)
                 self._run(journal, keeper, stop)
             finally:
                 self._checkpoint(journal)
