@@ -1,7 +1,4 @@
-"""``collector watch`` against an API server that does what real ones were measured to do, and what they do at worst.
-
-Tests with ``cluster`` run against a real API server too where ASHIATO_KUBE_URL names one.
-"""
+"""``collector watch`` against an API server that does what real ones were measured to do, and what they do at worst."""
 
 from __future__ import annotations
 
@@ -16,7 +13,6 @@ import msgspec
 import pytest
 
 from ashiato.core.errors import SettingsError
-from collector.watch.journal import _State
 from tests.parts import certificates
 from tests.parts.apiserver import ApiServer, serving
 from tests.parts.watcher import Watcher, pod, until
@@ -33,14 +29,6 @@ def api() -> Iterator[ApiServer]:
 @pytest.fixture
 def watcher(api: ApiServer, tmp_path: Path) -> Watcher:
     return Watcher(tmp_path, kube_url=api.url, **PODS)
-
-
-def forget_version(watcher: Watcher, version: str = "1", resource: str = "pods") -> None:
-    """Put a version into the state that the API server knows no more."""
-    path = watcher.root / "state" / "watch.state"
-    state = msgspec.msgpack.decode(path.read_bytes(), type=_State)
-    state.resources[resource].resource_version = version
-    path.write_bytes(msgspec.msgpack.encode(state))
 
 
 def synced(watcher: Watcher, api: ApiServer) -> bool:
