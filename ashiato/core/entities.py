@@ -363,7 +363,8 @@ class _BodyReader:
         behind, next_to = self._octets.take(np.minimum(ends, last)), words.text.take(ends + 1)
         goes_on: npt.NDArray[np.bool_] = (behind == ord("-")) | ((behind == ord(".")) & (next_to != 0))
         goes_on &= ends <= last
-        goes_on &= words.row_at(ends) == words.row_at(words.starts.take(at))
+        # What follows in another row does not count.
+        goes_on &= words.row_at(ends + (behind == ord("."))) == words.row_at(words.starts.take(at))
         return goes_on
 
     def _is_whole(self, start: int, end: int) -> bool:

@@ -183,9 +183,9 @@ def _is_telling(keys: Hashes) -> npt.NDArray[np.bool_]:
     sought; the other parts of a UUID still tell it, and a part of an address stands in windows.
     """
     telling = np.ones(len(keys), np.bool_)
-    four = np.flatnonzero((keys >> U64(24) != 0) & (keys >> U64(32) == 0))
-    kinds = _KIND.take(keys.take(four).view(np.uint8)).reshape(-1, _SHORT)[:, :_PART_BYTES]
-    telling[four] = ~((kinds != 0).all(1) & (kinds == _DIGIT).any(1) & (kinds == _HEX_LETTER).any(1))
+    four = np.flatnonzero((keys > U64(0xFFFFFF)) & (keys <= U64(0xFFFFFFFF)))
+    kinds = _KIND.take(keys.take(four).view(np.uint8).reshape(-1, _SHORT)[:, :_PART_BYTES])
+    telling[four] = (kinds == 0).any(1) | (kinds == _DIGIT).all(1) | (kinds == _HEX_LETTER).all(1)
     return telling
 
 

@@ -92,13 +92,15 @@ def _of_block(content: bytes, offsets: Ints, first: int) -> Iterator[Words]:
         at = np.flatnonzero(np.frombuffer(content, np.uint8) >= _ASCII_END)
         odd = np.zeros(len(offsets) - 1, np.bool_)
         odd[np.searchsorted(offsets, at, side="right") - 1] = True
-        blank = np.repeat(odd, np.diff(offsets))
         others = np.flatnonzero(odd)
         yield _beyond_ascii([content[offsets[row] : offsets[row + 1]].decode() for row in others], rows[others])
         if odd.all():
             return
-        folded[: len(content)][blank] = 0
-        content = np.where(blank, 0, np.frombuffer(content, np.uint8)).astype(np.uint8).tobytes()
+        blanked = bytearray(content)
+        for start, end in zip(offsets.take(others).tolist(), offsets.take(others + 1).tolist(), strict=True):
+            folded[start:end] = 0
+            blanked[start:end] = bytes(end - start)
+        content = bytes(blanked)
     starts, ends = _runs(folded[: len(content)] != 0, offsets[1:-1])
     starts, ends = _in_pieces(starts, ends)
     yield Words(

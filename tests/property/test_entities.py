@@ -146,8 +146,11 @@ def test_a_body_names_its_entities(text: str, named: set[tuple[str, str]]) -> No
 
 
 def test_an_entity_does_not_reach_into_the_next_row() -> None:
-    rows = [{"body": body, "observed_time_unix_nano": 1} for body in ("10.2.3.", "4 fd00::", "1 https://", "shop.com")]
-    assert set(collected(table(rows))) == {("ip", "fd00::"), ("host", "shop.com")}
+    rows = [
+        {"body": body, "observed_time_unix_nano": 1}
+        for body in ("10.2.3.", "4 fd00::", "1 https://", "shop.com", "a.svc.", "1")
+    ]
+    assert set(collected(table(rows))) == {("ip", "fd00::"), ("host", "shop.com"), ("host", "a.svc")}
 
 
 def test_a_kind_with_too_many_values_is_dense_and_not_listed() -> None:
