@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import select
 import socket
 import ssl
@@ -33,6 +34,7 @@ BATCH_BYTES: Final = 1024 * 1024
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 """etcd takes no object over 1.5 MiB; a line that is longer than this is none of a watch."""
 ERROR_BYTES_MAX: Final = 64 * 1024
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
 class StatusError(AshiatoError):
@@ -87,9 +89,15 @@ class Place:
         told = {"Accept": accept, "User-Agent": f"ashiato-collector-watch/{__version__}"}
         if self.token_file is not None:
             try:
-                told["Authorization"] = f"Bearer {self.token_file.read_text(encoding='ascii').strip()}"
-            except (OSError, UnicodeDecodeError) as error:
+                token = self.token_file.read_text(encoding="ascii").strip()
+            except OSError as error:
                 raise TransientError("cannot read the token", path=str(self.token_file), error=str(error)) from error
+            except UnicodeDecodeError:
+                token = ""
+            if not _TOKEN.fullmatch(token):
+                # Said here, for http.client would quote it.
+                raise TransientError("the token file holds no token", path=str(self.token_file))
+            told["Authorization"] = f"Bearer {token}"
         return told
 
     def connection(self) -> http.client.HTTPConnection:

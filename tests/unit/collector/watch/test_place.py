@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ashiato.core.errors import SettingsError
+from ashiato.core.errors import SettingsError, TransientError
 from collector.watch.api import Place
 from collector.watch.resources import resource_of
 from collector.watch.settings import ACCOUNT_DIR, RESOURCES, WatchSettings
@@ -35,6 +35,18 @@ def test_a_pods_own_token_goes_to_no_other_server() -> None:
     place = Place.of(settings(kube_url="https://other.example.com"), IN_CLUSTER)
 
     assert place.token_file is None
+
+
+@pytest.mark.parametrize("content", ["", "hunter2\r\nX-Other: 1", "hunter2 hunter2", "hunter2\x7f", "hunter2\xe9"])
+def test_what_is_no_token_is_neither_sent_nor_quoted(tmp_path: Path, content: str) -> None:
+    token = tmp_path / "token"
+    token.write_text(content, encoding="latin-1")
+    place = Place.of(settings(kube_url="https://x", token_file=str(token)), {})
+
+    with pytest.raises(TransientError) as told:
+        place.headers("application/json")
+
+    assert "hunter2" not in str(told.value)
 
 
 @pytest.mark.parametrize(
