@@ -169,7 +169,7 @@ def _pairs(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
 @cache
 def _classes() -> Octets:
     """Return the class of every code point: in no word, in a word, in a word as a CJK character."""
-    every = "".join(map(chr, range(_CODE_POINTS)))
+    every = np.arange(_CODE_POINTS, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
     classes = np.zeros(_CODE_POINTS, np.uint8)
     for found in re.finditer(r"\w+", every):
         classes[found.start() : found.end()] = _WORD
