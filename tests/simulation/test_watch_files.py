@@ -48,28 +48,35 @@ def start(watcher: Watcher, **settings: object) -> subprocess.Popen[bytes]:
 @contextlib.contextmanager
 def running(watcher: Watcher, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
     process = start(watcher, **settings)
-    try:
+    with killed(process):
         yield process
-    finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+@contextlib.contextmanager
+def killed(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kill a process behind the block, whatever it is doing."""
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait(30)
 
 
 def test_kills_at_any_moment_repeat_lines_and_lose_none(api: ApiServer, watcher: Watcher) -> None:
     chance, serial, alive = random.Random(11), 0, list[str]()
     for _ in range(KILLS):
-        process = start(watcher, rotate_bytes=20_000, files_kept=1000)
-        written = len(watcher.content())
-        for turn in range(chance.randrange(2, 60)):
-            api.put("pods", pod(f"web-{serial}"))
-            alive.append(f"web-{serial}")
-            serial += 1
-            if len(alive) > 10:
-                api.delete("pods", alive.pop(chance.randrange(len(alive))), "shop")
-            if turn == 0:
-                until(lambda: len(watcher.content()) > written)  # noqa: B023 - within its turn
-        process.kill()
-        process.wait(30)
+        with killed(start(watcher, rotate_bytes=20_000, files_kept=1000)):
+            written = len(watcher.content())
+            for turn in range(chance.randrange(2, 60)):
+                api.put("pods", pod(f"web-{serial}"))
+                alive.append(f"web-{serial}")
+                serial += 1
+                if len(alive) > 10:
+                    api.delete("pods", alive.pop(chance.randrange(len(alive))), "shop")
+                if turn == 0:
+                    until(lambda: len(watcher.content()) > written)  # noqa: B023 - within its turn
     with running(watcher, files_kept=1000):
         until(lambda: watcher.lines("SYNC") and set(watcher.standing()) == api.uids("pods"))
 
