@@ -71,6 +71,20 @@ def test_copytruncate_while_it_runs(site: Site) -> None:
     assert not [gap for gap in verdict.gaps if gap not in verdict.needless_gaps]
 
 
+def test_a_copy_that_is_packed_before_the_truncation_was_seen(site: Site) -> None:
+    """Nothing of it had left, for its only line had no end: what was copied is all there is."""
+    log = site.pod_log()
+    site.start()
+    site.truth.append(log, site.truth.line("web", width=200)[:120])
+    site.pass_time(1)
+    site.truth.copy(log, to := log.with_name("0.log.20261124-100000"))
+    site.truth.truncate(log)
+    site.truth.compress(to)
+    site.truth.unlink(log)
+    site.truth.append(log, b"")
+    site.all_held()
+
+
 def test_copytruncate_across_a_restart(site: Site) -> None:
     log = site.pod_log()
     site.truth.append(log, site.truth.lines("web", 40))

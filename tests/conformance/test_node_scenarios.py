@@ -75,14 +75,18 @@ def test_k7_the_same_bytes_in_the_same_inode_are_another_file_all_the_same(site:
     site.pass_time(2)
     site.stop()
     inode = log.stat().st_ino
-    site.truth.unlink(log)
-    site.truth.append(log, content)
-    if log.stat().st_ino != inode:
-        pytest.skip("the file system gave another inode")
+    # Whoever else makes files at the same time may get the inode in between.
+    for _ in range(100):
+        site.truth.unlink(log)
+        site.truth.append(log, content)
+        if log.stat().st_ino == inode:
+            break
+    else:
+        pytest.skip("the file system gives an inode only once")
     site.start()
     verdict = site.settled()
-    assert verdict.bytes_held == verdict.bytes_written
-    assert len(site.files()) == 2
+    assert verdict.bytes_held + verdict.bytes_in_silence == verdict.bytes_written
+    assert [file.content for file in site.files()] == [content, content]
 
 
 # -- K8 ------------------------------------------------------------------------------------------------------
