@@ -36,6 +36,9 @@ def resume_inode(
             continue
         if file.head is None and file.known.source != str(candidate.found.source):
             continue
+        if file.done and file.head is None and not file.generation:
+            # It was told to be gone, and nothing was ever read of it: its number alone makes no other file it.
+            continue
         if (cursor := resume(content, file)) is not None:
             return file, cursor
     return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ashiato.core.chunk import Chunk, ChunkFlags
@@ -94,7 +94,8 @@ def judge(truth: Truth, chunks: Iterable[Chunk], lines: Sequence[Line], silences
     held = merge(chunks, verdict)
     lives = _match(truth, held, lines, verdict)
     _check_statements(held, lines, verdict)
-    explained = _judge_bytes(truth, held, lives, silences, verdict)
+    closed = {line.statement.file_id for line in lines if isinstance(line.statement, Closed)}
+    explained = _judge_bytes(truth, held, lives, silences, closed, verdict)
     _judge_lines(truth, held, explained, verdict)
     _judge_gaps(held, lives, verdict)
     _judge_spans(held, lives, lines, verdict)
@@ -175,8 +176,9 @@ def _check_statements(held: dict[str, Held], lines: Sequence[Line], verdict: Ver
 
 
 def _judge_bytes(
-    truth: Truth, held: dict[str, Held], lives: dict[str, Life], silences: Sequence[Range], verdict: Verdict
-) -> dict[Life, list[Range]]:
+    truth: Truth, held: dict[str, Held], lives: dict[str, Life], silences: Sequence[Range], closed: Container[str],
+    verdict: Verdict,
+) -> dict[Life, list[Range]]:  # fmt: skip
     """Return what is explained of each life that was seen: held, named, or silent."""
     gaps = _gaps(verdict)
     ids: dict[Life, list[str]] = defaultdict(list)
@@ -190,6 +192,9 @@ def _judge_bytes(
         # The first bytes of a copy may be held where they were copied from, and the other way round.
         own = [*ranges[life], *_shared(life, truth, ranges)]
         named = [r for i in ids[life] for r in gaps.get(i, [])]
+        if life.copy_of is not None and not ids[life] and life.gone_ns >= 0:
+            # Nobody read the copy while it was there: what is said of its original is said of these bytes.
+            named += clip((r for i in ids[life.copy_of] for r in gaps.get(i, [])), life.copied_bytes)
         whole = len(life.content)
         holds = clip(union(own), whole)
         either = clip(union([*own, *named]), whole)
@@ -197,18 +202,10 @@ def _judge_bytes(
         verdict.bytes_written += whole
         verdict.bytes_held += size(holds)
         verdict.bytes_in_gaps += size(either) - size(holds)
-        if left and not ids[life] and _is_silent(life, silences):
-            verdict.bytes_in_silence += left
-            either = [(0, whole)]
-        elif left and not ids[life] and _is_named(life, verdict.gaps):
-            verdict.bytes_in_gaps += left
-            either = [(0, whole)]
-        elif left and not ids[life] and _exposed_ns(life, silences) < LOOK_NS:
+        if left and not ids[life] and _exposed_ns(life, silences) < LOOK_NS and not _is_silent(life, silences):
             verdict.unseen.append(life.name)
             continue
-        elif left and life.truncated and not ranges[life] and _ended_in(life, silences):
-            # Nothing of it was acknowledged, so nothing tells what was there before it was cut off.
-            verdict.bytes_cut_unread += left
+        if left and _is_excused(life, ids[life], size(clip(either, whole)), silences, closed, verdict):
             either = [(0, whole)]
         elif left:
             verdict.bytes_unexplained += left
@@ -216,6 +213,26 @@ def _judge_bytes(
             verdict.unexplained.append(f"{life.name} ({ids[life]}): {left} of {whole} bytes, from {first} on")
         explained[life] = either
     return explained
+
+
+def _is_excused(
+    life: Life, ids: Sequence[str], known: int, silences: Sequence[Range], closed: Container[str], verdict: Verdict
+) -> bool:
+    """Say by what the rest of a life's bytes is excused, if by anything; ``known`` is how many are explained."""
+    left = len(life.content) - known
+    grew_late = any(i in closed for i in ids) and any(
+        low <= life.written_ns(known) and 0 <= life.gone_ns <= high for low, high in silences
+    )
+    if (not ids and _is_silent(life, silences)) or grew_late:
+        verdict.bytes_in_silence += left
+    elif not ids and _is_named(life, verdict.gaps):
+        verdict.bytes_in_gaps += left
+    elif life.truncated and not known and _ended_in(life, silences):
+        # Nothing of it was acknowledged, so nothing tells what was there before it was cut off.
+        verdict.bytes_cut_unread += left
+    else:
+        return False
+    return True
 
 
 def _judge_lines(truth: Truth, held: dict[str, Held], explained: dict[Life, list[Range]], verdict: Verdict) -> None:

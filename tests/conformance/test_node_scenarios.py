@@ -485,3 +485,20 @@ def test_a_file_that_was_seen_and_not_opened_is_named_when_the_collector_stops(s
     site.start()
     verdict = site.settled()
     assert verdict.bytes_in_gaps == verdict.bytes_written
+
+
+def test_a_file_that_never_opened_and_is_gone_gives_its_id_to_no_other(site: Site) -> None:
+    site.start()
+    site.pass_time(3)
+    site.disk.denied[str(log := site.pod_log())] = errno.EACCES
+    site.truth.append(log, site.truth.lines("web", 10))
+    site.pass_time(12)
+    site.truth.unlink(log)
+    site.pass_time(20)
+    site.kill()
+    site.disk.denied.clear()
+    site.truth.append(log, site.truth.lines("web", 10))
+    site.start()
+    verdict = site.settled()
+    assert verdict.bytes_held == len(site.truth.lives[1].content)
+    assert verdict.bytes_in_gaps == len(site.truth.lives[0].content)

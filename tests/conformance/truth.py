@@ -48,6 +48,10 @@ class Life:
         """The last part of its path."""
         return self.path.rpartition("/")[2]
 
+    def written_ns(self, offset: int) -> int:
+        """Return when the byte at an offset was there."""
+        return next((at for at, size in self.growth if size > offset), self.began_ns)
+
     @property
     def filled_ns(self) -> int:
         """When its first byte was there."""
