@@ -19,12 +19,9 @@ from ashiato.adapters.clock import SystemClock
 from ashiato.adapters.settings import load
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.errors import AshiatoError, SettingsError
-from collector import ledger_command
-from collector.importer import Importer, Report
-from collector.saved import NODE_DEFAULT
-from collector.service import Collector
 from collector.settings import CollectorSettings
-from collector.watch import command as watch_command
+
+# What one command needs stays out of the memory of the others: each imports its own.
 
 SECONDS_MAX = 3600.0
 COMMANDS = ("run", "import", "doctor", "ledger", "pin", "watch")
@@ -35,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     0 asked to stop, all read, or all well; 1 failed, nothing read, or something is or would be lost; 2 wrong usage.
     """
-    told = _parser().parse_args(_with_command(sys.argv[1:] if arguments is None else arguments))
+    words = _with_command(sys.argv[1:] if arguments is None else arguments)
+    told = _parser(words[0]).parse_args(words)
     try:
         return _perform(told)
     except SettingsError as error:
@@ -48,9 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _perform(told: argparse.Namespace) -> int:
     if told.command == "watch":
+        from collector.watch import command as watch_command  # noqa: PLC0415 - as above
+
         return watch_command.run(told)
     if told.command == "ledger" and told.folder is not None:
-        return ledger_command.run(told, None)
+        return _ledger(None, told)
     settings = load(CollectorSettings, service="collector", file=told.config, environ=os.environ)
     return _PERFORM[told.command](settings, told)
 
@@ -60,20 +60,27 @@ def _with_command(words: list[str]) -> list[str]:
     return words if words[:1] and words[0] in (*COMMANDS, "-h", "--help") else ["run", *words]
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser; only ``command`` is told its own options."""
     parser = argparse.ArgumentParser(prog="collector", description="Brings log files of a node onto the bus.")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="follow the node's logs until SIGTERM or SIGINT (the default)")
     once = commands.add_parser("import", help="read saved logs once, and print one JSON line of what was read")
     doctor = commands.add_parser("doctor", help="say what can be read, which rights it takes, what would be lost now")
     ledger = commands.add_parser("ledger", help="print what the node states of its files, and verify it")
-    ledger_command.add_to(ledger)
+    if command == "ledger":
+        from collector import ledger_command  # noqa: PLC0415 - as above
+
+        ledger_command.add_to(ledger)
     watch = commands.add_parser("watch", help="write down what the Kubernetes API says of pods (settings in [watch])")
-    watch_command.add_to(watch)
+    if command == "watch":
+        from collector.watch import command as watch_command  # noqa: PLC0415 - as above
+
+        watch_command.add_to(watch)
     pin = commands.add_parser("pin", help="hold log files that rotation would delete, while no collector runs")
     pin.add_argument("--unconfined", action="store_true", help="go on where the kernel has no Landlock")
-    for command in (run, once, doctor, ledger, pin, watch):
-        command.add_argument("--config", type=Path, help="TOML file with the settings")
+    for one in (run, once, doctor, ledger, pin, watch):
+        one.add_argument("--config", type=Path, help="TOML file with the settings")
     once.add_argument("--cluster", default="", help="cluster that the records are given; '' takes the setting")
     once.add_argument("--node", default="", help="node, where a path does not name one (<node>/var/log/...)")
     once.add_argument("--json", action="store_true", help="print JSON (it always does)")
@@ -97,6 +104,8 @@ def _open_many_files() -> None:
 
 
 async def _run(settings: CollectorSettings) -> int:
+    from collector.service import Collector  # noqa: PLC0415 - as above
+
     _open_many_files()
     telemetry = Telemetry("collector")
     stop = asyncio.Event()
@@ -115,6 +124,9 @@ async def _run(settings: CollectorSettings) -> int:
 
 
 async def _import(settings: CollectorSettings, told: argparse.Namespace) -> int:
+    from collector.importer import Importer, Report  # noqa: PLC0415 - as above
+    from collector.saved import NODE_DEFAULT  # noqa: PLC0415 - as above
+
     writer = await open_writer(settings.bus)
     try:
         importer = Importer(writer, clock=SystemClock(), telemetry=Telemetry("collector"))
@@ -139,12 +151,18 @@ def _pin(settings: CollectorSettings, told: argparse.Namespace) -> int:
 
 
 async def _doctor(settings: CollectorSettings, told: argparse.Namespace) -> int:
-    from collector.doctor.command import examine  # noqa: PLC0415 - the service does without it
-    from collector.doctor.report import State, to_json, to_text  # noqa: PLC0415
+    from collector.doctor.command import examine  # noqa: PLC0415 - as above
+    from collector.doctor.report import State, to_json, to_text  # noqa: PLC0415 - as above
 
     report = await examine(settings, seconds=told.seconds)
     sys.stdout.write(to_json(report).decode() + "\n" if told.json else to_text(report))
     return 1 if report.state is State.LOSS else 0
+
+
+def _ledger(settings: CollectorSettings | None, told: argparse.Namespace) -> int:
+    from collector import ledger_command  # noqa: PLC0415 - as above
+
+    return ledger_command.run(told, settings)
 
 
 _PERFORM: Final[dict[str, Callable[[CollectorSettings, argparse.Namespace], int]]] = {
@@ -152,7 +170,7 @@ _PERFORM: Final[dict[str, Callable[[CollectorSettings, argparse.Namespace], int]
     "import": lambda settings, told: asyncio.run(_import(settings, told)),
     "doctor": lambda settings, told: asyncio.run(_doctor(settings, told)),
     "pin": _pin,
-    "ledger": lambda settings, told: ledger_command.run(told, settings),
+    "ledger": _ledger,
 }
 
 
