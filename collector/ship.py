@@ -34,14 +34,24 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """Where a file stands once the bus keeps a frame. Its bytes stay in the frame alone, where they are compressed."""
+
+    file: Followed
+    behind: Cursor
+    ends: bool
+    """The frame says that the file is closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """A frame ready to go."""
 
     partition: Partition
     value: bytes
     raw_bytes: int
-    behind: tuple[Taken, ...]
-    """The last chunk of each file: where it stands once the bus keeps the frame."""
+    behind: tuple[Reached, ...]
+    """Each of its files once."""
     chunks: int
     by_source: Mapping[str, int]
     """Raw bytes of each source."""
@@ -209,10 +219,11 @@ def load(partition: Partition, taken: list[Taken]) -> Load:
         if len(taken) == 1:
             raise RejectedError("one chunk does not fit a frame", size=len(value), size_max=FRAME_BYTES_MAX)
         taken = taken[: len(taken) // 2]
-    behind = {one.file.facts.file_id: one for one in taken}
+    last = {one.file.facts.file_id: one for one in taken}
     by_source = _by_source(taken)
     return Load(
-        partition=partition, value=value, raw_bytes=sum(by_source.values()), behind=tuple(behind.values()),
+        partition=partition, value=value, raw_bytes=sum(by_source.values()),
+        behind=tuple(Reached(file=one.file, behind=one.behind, ends=one.ends) for one in last.values()),
         chunks=len(taken), by_source=by_source,
         watched=tuple(one for one in taken if is_watched(one.file.facts.source)),
     )  # fmt: skip
