@@ -6,6 +6,8 @@ import errno
 import functools
 import os
 import re
+import struct
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -24,6 +26,7 @@ REST: Final = 50
 """A folder that took longer than that to list is left alone for as many times as long: 2 % of a core, not all of it."""
 FOLDER_FILES_MAX: Final = 20_000
 """Log files of one folder that are followed; that there are more is named."""
+_STAMP: Final = struct.Struct("=QQq")
 _MARKS: Final = (".log", ".json", ".txt", ".ndjson")
 _IS_GLOB: Final = re.compile(r"[*?\[]")
 LOG_NAME: Final = re.compile(r"\.(?:log|jsonl?|txt|ndjson)(?:[.-]\d[0-9T.:_-]*)?(?:\.gz)?\Z")
@@ -103,34 +106,49 @@ class Swept:
     """Folders that were listed, now or before."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Listing:
-    """What a folder held."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class Named:
+    """One file of a folder, as it was last seen."""
 
-    stamp: tuple[int, int, int]
+    name: str
+    found: Found
+    linked: bool = False
+    """The name is a link."""
+    candidate: Candidate | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Listing:
+    """What a folder held. A node has more of these than of files, so they hold as little as can be."""
+
+    folder: str
+    stamp: bytes
     """Device, inode and modification time when it was listed."""
     since_nano: int
-    """When the folder was first seen with that stamp (monotonic)."""
-    listed_nano: int
+    """When the folder was first seen with that stamp (monotonic); 0 once it is sure."""
+    is_sure: bool
+    """The folder had its stamp for so long that nothing can have changed within the clock's step."""
     rest_nano: int = 0
     """A folder that took long is not listed again before this."""
-    folders: list[str] = field(default_factory=list)
-    files: dict[str, tuple[Found, bool, Candidate | None]] = field(default_factory=dict)
-    """Path, as the system calls it; whether it is a link; how it was last seen."""
-    excluded: dict[str, str] = field(default_factory=dict)
+    folders: tuple[str, ...] = ()
+    below: tuple[Listing | None, ...] = ()
+    """What each of ``folders`` held; None where it could not be listed."""
+    files: tuple[Named, ...] = ()
+    excluded: tuple[tuple[str, str], ...] = ()
+    """What is there and is not followed, and why."""
     too_many: bool = False
 
-    @property
-    def is_sure(self) -> bool:
-        """Whether the folder had its stamp for so long that nothing can have changed within the clock's step."""
-        return self.listed_nano - self.since_nano >= STAMP_SURE_NS
+    def known_below(self) -> dict[str, Listing | None]:
+        """Return what each folder below held."""
+        return dict(zip(self.folders, self.below, strict=True))
 
 
 @dataclass(slots=True, kw_only=True)
 class Memory:
     """What is kept from sweep to sweep, so that a sweep of what is known costs little."""
 
-    listings: dict[tuple[int, str], Listing] = field(default_factory=dict)
+    listings: dict[str, Listing | None] = field(default_factory=dict)
+    """Of the roots; each leads to those below it."""
     candidates: list[Candidate] = field(default_factory=list)
     changed: set[str] | None = None
     """Folders that are to be looked at, where the kernel tells; None looks at all."""
@@ -258,7 +276,6 @@ class _Sweep:
     def __init__(self, roots: list[Root], memory: Memory) -> None:
         self._memory = memory
         self._swept = Swept(roots=roots)
-        self._before, self._now = memory.listings, dict[tuple[int, str], Listing]()
         self._inside = [os.path.realpath(root.path) for root in roots]
         self._found: list[Candidate] = []
         self._is_same = True
@@ -267,81 +284,102 @@ class _Sweep:
     def run(self) -> Swept:
         """Look through all roots."""
         swept, memory = self._swept, self._memory
+        before = memory.listings
+        memory.listings = {}
         for number, root in enumerate(swept.roots):
-            self._folder(number, root, str(root.path), 0)
-        if not (self._is_same and self._before.keys() == self._now.keys()):
+            key = f"{number}:{root.path}"
+            memory.listings[key] = self._folder(number, root, str(root.path), 0, before.get(key))
+        if not (self._is_same and before.keys() == memory.listings.keys()):
             memory.candidates = in_log_order(one_per_file(mark_live(self._found)))
         swept.candidates = memory.candidates
-        memory.listings = self._now
         return swept
 
-    def _folder(self, number: int, root: Root, folder: str, depth: int) -> None:
+    def _folder(self, number: int, root: Root, folder: str, depth: int, before: Listing | None) -> Listing | None:
+        """Look at a folder and below; return what it held, None where it cannot be listed."""
         swept = self._swept
         try:
-            listing = self._listing(number, root, folder)
+            listing = self._listing(number, root, folder, before)
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                # Nothing below it is known now, and nothing of it is gone: the next sweep comes at once.
-                swept.missing.add(readable(folder))
-                swept.is_starved = True
-            elif depth == 0 and error.errno in (errno.ENOENT, errno.ENOTDIR):
-                swept.missing.add(readable(folder))
-            elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                swept.unreadable[readable(folder)] = error.strerror or str(error)
-            return
-        self._now[number, folder] = listing
-        swept.folders.append(folder)
-        swept.excluded |= listing.excluded
+            self._is_same = self._is_same and before is None
+            self._cannot_list(folder, depth, error)
+            return None
+        swept.folders.append(listing.folder)
+        swept.excluded.update(listing.excluded)
         if listing.too_many:
             swept.unreadable[readable(folder)] = f"more than {FOLDER_FILES_MAX} logs in one folder"
-        self._files(folder, listing)
-        for below in listing.folders:
-            if depth >= DEPTH_MAX:
-                swept.unreadable[readable(below)] = f"deeper than {DEPTH_MAX} folders"
-            else:
-                self._folder(number, root, below, depth + 1)
+        self._files(listing)
+        if listing.folders:
+            listing.below = self._below(number, root, listing, depth + 1)
+        return listing
 
-    def _files(self, folder: str, listing: Listing) -> None:
+    def _below(self, number: int, root: Root, listing: Listing, depth: int) -> tuple[Listing | None, ...]:
+        """Look at the folders of a folder; what is as it was stays the same objects."""
+        if depth > DEPTH_MAX:
+            for folder in listing.folders:
+                self._swept.unreadable[readable(folder)] = f"deeper than {DEPTH_MAX} folders"
+            return listing.below
+        below = tuple(
+            self._folder(number, root, folder, depth, before)
+            for folder, before in zip(listing.folders, listing.below, strict=True)
+        )
+        return listing.below if below == listing.below else below
+
+    def _cannot_list(self, folder: str, depth: int, error: OSError) -> None:
+        swept = self._swept
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            # Nothing below it is known now, and nothing of it is gone: the next sweep comes at once.
+            swept.missing.add(readable(folder))
+            swept.is_starved = True
+        elif depth == 0 and error.errno in (errno.ENOENT, errno.ENOTDIR):
+            swept.missing.add(readable(folder))
+        elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            swept.unreadable[readable(folder)] = error.strerror or str(error)
+
+    def _files(self, listing: Listing) -> None:
         """Take in what the files of a folder are now."""
         changed, holds = self._memory.changed, self._memory.holds
-        is_quiet = listing.is_sure and changed is not None and folder not in changed
-        for path, (found, was_link, before) in listing.files.items():
+        is_quiet = listing.is_sure and changed is not None and listing.folder not in changed
+        for file in listing.files:
+            before = file.candidate
             # A link's end may move without a word, and so may the size of what is not followed.
-            if before is not None and not was_link and (is_quiet or (listing.is_sure and holds(before.identity))):
+            if before is not None and not file.linked and (is_quiet or (listing.is_sure and holds(before.identity))):
                 self._found.append(before)
                 continue
-            candidate, linked = _candidate(path, found, self._inside)
+            candidate, file.linked = _candidate(f"{listing.folder}/{file.name}", file.found, self._inside)
             if candidate != before:
                 self._is_same = False
-                listing.files[path] = found, linked, candidate
-            if candidate is not None:
-                self._found.append(candidate)
+                file.candidate = candidate
+            if file.candidate is not None:
+                self._found.append(file.candidate)
 
-    def _listing(self, number: int, root: Root, folder: str) -> Listing:
+    def _listing(self, number: int, root: Root, folder: str, before: Listing | None) -> Listing:
         """Return what a folder holds, as it was listed before where it cannot have changed. Raises OSError."""
-        before, changed = self._before.get((number, folder)), self._memory.changed
+        changed = self._memory.changed
         if before is not None and before.is_sure and changed is not None and folder not in changed:
             return before
         stat = os.lstat(self._inside[number] if folder == str(root.path) else folder)
-        stamp = stat.st_dev, stat.st_ino, stat.st_mtime_ns
+        stamp = _STAMP.pack(stat.st_dev, stat.st_ino, stat.st_mtime_ns)
         now = self._memory.monotonic_nano()
         if before is not None and (now < before.rest_nano or (before.stamp == stamp and before.is_sure)):
             return before
+        since = before.since_nano if before is not None and before.stamp == stamp else now
+        is_sure = now - since >= STAMP_SURE_NS
         listing = Listing(
-            stamp=stamp, listed_nano=now,
-            since_nano=before.since_nano if before is not None and before.stamp == stamp else now,
+            folder=before.folder if before is not None else folder, stamp=stamp, is_sure=is_sure,
+            since_nano=0 if is_sure else since,
         )  # fmt: skip
-        self._list(root, folder, before, listing)
+        self._list(root, listing, before)
         took = self._memory.monotonic_nano() - now
         if took > LONG_NS:
             listing.rest_nano = now + took * REST
-        if before is None or (before.folders, before.files.keys()) != (listing.folders, listing.files.keys()):
-            self._is_same = False
         return listing
 
-    def _list(self, root: Root, folder: str, before: Listing | None, listing: Listing) -> None:
-        known = before.files if before is not None else {}
-        with os.scandir(folder) as entries:
+    def _list(self, root: Root, listing: Listing, before: Listing | None) -> None:
+        known = {file.name: file for file in before.files} if before is not None else {}
+        folders: list[str] = []
+        files: dict[str, Named] = {}
+        excluded: dict[str, str] = {}
+        with os.scandir(listing.folder) as entries:
             for entry in entries:
                 name, path = entry.name, entry.path
                 is_folder = entry.is_dir(follow_symlinks=False)
@@ -349,15 +387,25 @@ class _Sweep:
                 if name.startswith(".") or not (is_folder or root.may_be_log(name)) or path in root.ours:
                     continue
                 if (why := root.excludes(path)) is not None:
-                    listing.excluded[readable(path)] = why
+                    excluded[readable(path)] = why
                 elif is_folder:
-                    listing.folders.append(path)
-                elif path in known:
-                    listing.files[path] = known[path]
+                    folders.append(path)
+                elif name in known:
+                    files[name] = known[name]
                 elif (found := _recognise(root, path)) is not None:
-                    if len(listing.files) >= FOLDER_FILES_MAX:
+                    if len(files) >= FOLDER_FILES_MAX:
                         listing.too_many = True
                     else:
-                        listing.files[path] = found, False, None
+                        # One string for the name that most containers' files have.
+                        files[name] = Named(name=sys.intern(name), found=found)
         # /var/log/containers holds links to the files of /var/log/pods only.
-        listing.folders = sorted(below for below in listing.folders if not below.endswith("/log/containers"))
+        folders = sorted(below for below in folders if not below.endswith("/log/containers"))
+        below = before.known_below() if before is not None else {}
+        if before is not None and tuple(folders) == before.folders:
+            listing.folders, listing.below = before.folders, before.below
+        else:
+            listing.folders, listing.below = tuple(folders), tuple(map(below.get, folders))
+            self._is_same = False
+        self._is_same = self._is_same and known.keys() == files.keys()
+        listing.files = tuple(files.values())
+        listing.excluded = tuple(excluded.items())
