@@ -1,25 +1,29 @@
 """A corpus of many pods that write different things: the same arguments give the same bytes on every machine.
 
 Two hundred containers, of which few write most, with lines as runtimes write them: fractions of nine digits and
-trimmed ones, three zones, lines cut into parts, now and then bytes that are no UTF-8. About one byte in nine belongs to
-a random identifier, which nothing compresses. Where a folder of real logs is given (Loghub's sets: their licence lets
-nobody ship them), some pods write those, each digit drawn anew.
+trimmed ones, three zones, lines cut into parts, now and then bytes that are no UTF-8. About one byte in nine is a digit
+of a random identifier, which nothing compresses: zstd's first level makes a fifth of the whole. A request writes two
+lines on average, and a node runs sixty pods. Where a folder of real logs is given (Loghub's sets: their licence lets
+nobody ship them), some pods write those, one set each, over and over, with other digits in numbers of three and more.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
 _START_UNIX_S: Final = 1_790_000_000
 _SPAN_S: Final = 1800
 _PODS_COUNT: Final = 200
+_PODS_OF_NODE: Final = 60
 _PART_BYTES: Final = 16_384
 _NAMESPACES: Final = ("auth", "checkout", "data", "infra", "kube-system", "payments", "search", "web")
 _PHRASES: Final = (
@@ -55,7 +59,11 @@ _LEVELS: Final = ("INFO", "INFO", "INFO", "INFO", "WARN", "ERROR", "DEBUG")
 _ZONES: Final = (("Z", 0, True), ("+00:00", 0, False), ("+09:00", 9 * 3600, True))
 """(as written, seconds, trailing zeros are trimmed): containerd, CRI-O, a node in Japan."""
 
-_Body = Callable[[random.Random, float], str]
+_NUMBER: Final = re.compile(r"\d{3,}")
+
+_Body = Callable[[float], str]
+_Writer = Callable[[random.Random], _Body]
+"""Begins to write as one container does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +90,7 @@ def make(root: Path, *, raw_bytes: int, seed: int = 1, real: Path | None = None)
         left = raw_bytes * weight / sum(weights)
         gap_s = _SPAN_S * _LINE_BYTES / left
         with path.open("wb", buffering=1 << 20) as file:
-            for line in _lines(own, bodies[kind][1], gap_s):
+            for line in _lines(own, bodies[kind][1](own), gap_s):
                 file.write(line)
                 lines, size, left = lines + 1, size + len(line), left - len(line)
                 if left <= 0 and b" F " in line[:64]:
@@ -110,7 +118,7 @@ def _lines(source: random.Random, body: _Body, gap_s: float) -> Iterator[bytes]:
         fraction = f"{nanos:09}".rstrip("0") if trims else f"{nanos:09}"
         stream = "stdout" if source.getrandbits(4) else "stderr"
         head = f"{_second(int(at_s) + shift_s)[0]}{'.' if fraction else ''}{fraction}{zone} {stream} ".encode()
-        text = body(source, at_s).encode()
+        text = body(at_s).encode()
         if not source.getrandbits(14):
             text = text[:30] + b" \xff\xfe\x80 " + text[30:]
         if not source.getrandbits(13):
@@ -143,115 +151,149 @@ def _uuid(source: random.Random) -> uuid.UUID:
     return uuid.UUID(int=source.getrandbits(128), version=4)
 
 
-def _nginx(source: random.Random, at_s: float) -> str:
-    path = source.choice(_PATHS).format(source.getrandbits(24))
-    status = source.choices((200, 304, 404, 500, 502), (88, 5, 4, 2, 1))[0]
-    return (
-        f'{_address(source)} - - [{_second(int(at_s))[1]}] "{source.choice(("GET", "GET", "GET", "POST"))} {path} '
-        f'HTTP/1.1" {status} {source.randrange(120, 90_000)} "-" "{source.choice(_AGENTS)}" '
-        f"{source.randrange(90, 1500)} {source.random():.3f} [{source.choice(_NAMESPACES)}-http] "
-        f"{_address(source)}:8080 {source.randrange(120, 90_000)} {source.random():.3f}"
-    )
+def _nginx(source: random.Random) -> _Body:
+    def line(at_s: float) -> str:
+        path = source.choice(_PATHS).format(source.getrandbits(24))
+        status = source.choices((200, 304, 404, 500, 502), (88, 5, 4, 2, 1))[0]
+        return (
+            f'{_address(source)} - - [{_second(int(at_s))[1]}] "{source.choice(("GET", "GET", "GET", "POST"))} {path} '
+            f'HTTP/1.1" {status} {source.randrange(120, 90_000)} "-" "{source.choice(_AGENTS)}" '
+            f"{source.randrange(90, 1500)} {source.random():.3f} [{source.choice(_NAMESPACES)}-http] "
+            f"{_address(source)}:8080 {source.random():.3f}"
+        )
+
+    return line
 
 
-def _json(source: random.Random, at_s: float) -> str:
-    level = source.choices(("info", "debug", "warn", "error"), (70, 14, 10, 6))[0]
-    return (
-        f'{{"ts":"{_second(int(at_s))[0]}.{_milliseconds(at_s):03}Z","level":"{level}",'
-        f'"msg":"{source.choice(_PHRASES)} {source.choice(_PHRASES)}","trace_id":"{source.getrandbits(128):032x}",'
-        f'"span_id":"{source.getrandbits(64):016x}","user_id":{source.randrange(200_000)},'
-        f'"duration_ms":{source.random() * 300:.2f},"caller":"{source.choice(_METHODS)}.go:{source.randrange(900)}",'
-        f'"peer":"{source.choice(_PEERS)}"}}'
-    )
+def _json(source: random.Random) -> _Body:
+    trace = source.getrandbits(128)
+
+    def line(at_s: float) -> str:
+        nonlocal trace
+        level = source.choices(("info", "debug", "warn", "error"), (70, 14, 10, 6))[0]
+        if source.getrandbits(1):
+            trace = source.getrandbits(128)
+        return (
+            f'{{"ts":"{_second(int(at_s))[0]}.{_milliseconds(at_s):03}Z","level":"{level}",'
+            f'"msg":"{source.choice(_PHRASES)} {source.choice(_PHRASES)}","trace_id":"{trace:032x}",'
+            f'"span_id":"{source.getrandbits(64):016x}","user_id":{source.randrange(200_000)},'
+            f'"duration_ms":{source.random() * 300:.2f},'
+            f'"caller":"{source.choice(_METHODS)}.go:{source.randrange(900)}","peer":"{source.choice(_PEERS)}"}}'
+        )
+
+    return line
 
 
-def _java(source: random.Random, at_s: float) -> str:
-    if source.random() < 0.25:
-        name = source.choice(_CLASSES)
-        file = name.rpartition(".")[2]
-        return f"\tat {name}.{source.choice(_METHODS)}({file}.java:{source.randrange(20, 999)}) ~[app.jar!/:4.2.1]"
-    return (
-        f"{_second(int(at_s))[0].replace('T', ' ')}.{_milliseconds(at_s):03} {source.choice(_LEVELS):5} 1 --- "
-        f"[exec-{source.randrange(64)}] {source.choice(_CLASSES)} : {source.choice(_PHRASES)}, "
-        f"{source.choice(_PHRASES)} orderId={source.getrandbits(48):012x} amount={source.random() * 900:.2f}"
-    )
+def _java(source: random.Random) -> _Body:
+    def line(at_s: float) -> str:
+        if source.random() < 0.25:
+            name = source.choice(_CLASSES)
+            file = name.rpartition(".")[2]
+            return f"\tat {name}.{source.choice(_METHODS)}({file}.java:{source.randrange(20, 999)}) ~[app.jar!/:4.2.1]"
+        return (
+            f"{_second(int(at_s))[0].replace('T', ' ')}.{_milliseconds(at_s):03} {source.choice(_LEVELS):5} 1 --- "
+            f"[exec-{source.randrange(64)}] {source.choice(_CLASSES)} : {source.choice(_PHRASES)}, "
+            f"{source.choice(_PHRASES)} orderId={source.getrandbits(48):012x} amount={source.random() * 900:.2f}"
+        )
+
+    return line
 
 
-def _klog(source: random.Random, at_s: float) -> str:
-    return (
-        f"{source.choice('IIIIIWE')}{_second(int(at_s))[2]}.{_milliseconds(at_s):03}000       1 "
-        f'{source.choice(_METHODS)}.go:{source.randrange(40, 900)}] "{source.choice(_PHRASES)}" '
-        f'pod="{source.choice(_NAMESPACES)}/cart-{source.getrandbits(20):05x}" podUID="{_uuid(source)}" '
-        f'attempt={source.randrange(1, 5)} took="{source.randrange(1, 4000)}ms"'
-    )
-
-
-def _python(source: random.Random, at_s: float) -> str:
-    return (
-        f"{_second(int(at_s))[0].replace('T', ' ')},{_milliseconds(at_s):03} {source.choice(_LEVELS)} "
-        f"[{source.choice(_METHODS)}] {source.choice(_PHRASES)}; {source.choice(_PHRASES)} and "
-        f"{source.choice(_PHRASES)} id={source.getrandbits(40)} elapsed={source.random() * 3:.4f}s"
-    )
-
-
-def _postgres(source: random.Random, at_s: float) -> str:
-    return (
-        f"{_second(int(at_s))[0].replace('T', ' ')}.{_milliseconds(at_s):03} UTC [{source.randrange(100, 9999)}] "
-        f"LOG:  duration: {source.random() * 50:.3f} ms  statement: SELECT id, state, updated FROM orders WHERE "
-        f"customer = {source.randrange(10**9)} AND region = '{source.choice(_NAMESPACES)}' ORDER BY updated"
-    )
-
-
-def _japanese(source: random.Random, at_s: float) -> str:
-    return (
-        f"{_second(int(at_s))[0].replace('T', ' ')}.{_milliseconds(at_s):03} "
-        f"[{source.choice(('情報', '情報', '警告', 'エラー'))}] {source.choice(_JAPANESE)} "
-        f"利用者=user{source.randrange(9999)} 接続元={_address(source)} {source.choice(_JAPANESE)}"
-    )
-
-
-def _audit(source: random.Random, at_s: float) -> str:
-    """Return an audit event, as control planes in containers print it."""
-    space = source.choice(_NAMESPACES)
-    resource = source.choice(("pods", "secrets", "configmaps", "leases"))
-    at = f"{_second(int(at_s))[0]}.{_milliseconds(at_s):03}123Z"
-    return (
-        f'{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"{_uuid(source)}",'
-        f'"stage":"ResponseComplete","requestURI":"/api/v1/namespaces/{space}/{resource}/{source.getrandbits(40):010x}"'
-        f',"verb":"{source.choice(("get", "list", "watch", "patch", "create"))}",'
-        f'"user":{{"username":"system:serviceaccount:{space}:sa-{source.randrange(60)}",'
-        f'"groups":["system:serviceaccounts","system:authenticated"]}},"sourceIPs":["{_address(source)}"],'
-        f'"userAgent":"{source.choice(_AGENTS)}","responseStatus":{{"code":{source.choice((200, 200, 201, 403))}}},'
-        f'"requestReceivedTimestamp":"{at}","annotations":{{"authorization.k8s.io/decision":"allow"}}}}'
-    )
-
-
-def _of_real(folder: Path) -> _Body:
-    """Return a writer of real lines, with other digits in them."""
-    kept = [
-        line
-        for path in sorted(folder.glob("*.log"))
-        for line in path.read_text("utf-8", "replace").splitlines()
-        if line
+def _klog(source: random.Random) -> _Body:
+    pods = [
+        f'pod="{source.choice(_NAMESPACES)}/cart-{source.getrandbits(20):05x}" podUID="{_uuid(source)}"'
+        for _ in range(_PODS_OF_NODE)
     ]
-    assert kept, f"no logs in {folder}"
 
-    def real(source: random.Random, _at_s: float) -> str:
-        line = source.choice(kept)
-        drawn = iter(str(source.getrandbits(4 * len(line))).zfill(len(line)))
-        return "".join(next(drawn) if "0" <= character <= "9" else character for character in line)
+    def line(at_s: float) -> str:
+        return (
+            f"{source.choice('IIIIIWE')}{_second(int(at_s))[2]}.{_milliseconds(at_s):03}000       1 "
+            f'{source.choice(_METHODS)}.go:{source.randrange(40, 900)}] "{source.choice(_PHRASES)}" '
+            f'{source.choice(pods)} attempt={source.randrange(1, 5)} took="{source.randrange(1, 4000)}ms" '
+            f'operation="{source.getrandbits(64):016x}"'
+        )
+
+    return line
+
+
+def _python(source: random.Random) -> _Body:
+    def line(at_s: float) -> str:
+        return (
+            f"{_second(int(at_s))[0].replace('T', ' ')},{_milliseconds(at_s):03} {source.choice(_LEVELS)} "
+            f"[{source.choice(_METHODS)}] {source.choice(_PHRASES)}; {source.choice(_PHRASES)} and "
+            f"{source.choice(_PHRASES)} id={source.getrandbits(40)} elapsed={source.random() * 3:.4f}s"
+        )
+
+    return line
+
+
+def _postgres(source: random.Random) -> _Body:
+    def line(at_s: float) -> str:
+        return (
+            f"{_second(int(at_s))[0].replace('T', ' ')}.{_milliseconds(at_s):03} UTC [{source.randrange(100, 9999)}] "
+            f"LOG:  duration: {source.random() * 50:.3f} ms  statement: SELECT id, state, updated FROM orders WHERE "
+            f"customer = {source.randrange(10**9)} AND region = '{source.choice(_NAMESPACES)}' ORDER BY updated"
+        )
+
+    return line
+
+
+def _japanese(source: random.Random) -> _Body:
+    def line(at_s: float) -> str:
+        return (
+            f"{_second(int(at_s))[0].replace('T', ' ')}.{_milliseconds(at_s):03} "
+            f"[{source.choice(('情報', '情報', '警告', 'エラー'))}] {source.choice(_JAPANESE)} "
+            f"利用者=user{source.randrange(9999)} 接続元={_address(source)} {source.choice(_JAPANESE)}"
+        )
+
+    return line
+
+
+def _audit(source: random.Random) -> _Body:
+    """Return what control planes in containers print: audit events."""
+
+    def line(at_s: float) -> str:
+        space = source.choice(_NAMESPACES)
+        path = f"/api/v1/namespaces/{space}/{source.choice(('pods', 'secrets', 'configmaps'))}"
+        return (
+            f'{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"{_uuid(source)}",'
+            f'"stage":"ResponseComplete","requestURI":"{path}/{source.getrandbits(40):010x}",'
+            f'"verb":"{source.choice(("get", "list", "watch", "patch", "create"))}",'
+            f'"user":{{"username":"system:serviceaccount:{space}:sa-{source.randrange(60)}",'
+            f'"groups":["system:serviceaccounts","system:authenticated"]}},"sourceIPs":["{_address(source)}"],'
+            f'"userAgent":"{source.choice(_AGENTS)}","responseStatus":{{"code":{source.choice((200, 200, 201, 403))}}},'
+            f'"requestReceivedTimestamp":"{_second(int(at_s))[0]}.{_milliseconds(at_s):03}123Z",'
+            f'"annotations":{{"authorization.k8s.io/decision":"allow"}}}}'
+        )
+
+    return line
+
+
+def _of_real(folder: Path) -> _Writer:
+    """Return who writes real lines, with other digits in longer numbers."""
+    sets = [path.read_text("utf-8", "replace").splitlines() for path in sorted(folder.glob("*.log"))]
+    assert sets, f"no logs in {folder}"
+
+    def real(source: random.Random) -> _Body:
+        lines = cycle(filter(None, source.choice(sets)))
+
+        def other(found: re.Match[str]) -> str:
+            digits = len(found[0])
+            return f"{source.randrange(10**digits):0{digits}}"
+
+        return lambda _: _NUMBER.sub(other, next(lines))
 
     return real
 
 
-_BODIES: Final[dict[str, tuple[float, _Body]]] = {
+_BODIES: Final[dict[str, tuple[float, _Writer]]] = {
     "nginx": (0.22, _nginx),
-    "json": (0.30, _json),
+    "json": (0.28, _json),
     "java": (0.14, _java),
-    "klog": (0.12, _klog),
-    "python": (0.08, _python),
-    "postgres": (0.06, _postgres),
-    "audit": (0.05, _audit),
+    "klog": (0.11, _klog),
+    "python": (0.05, _python),
+    "postgres": (0.05, _postgres),
+    "audit": (0.02, _audit),
     "japanese": (0.03, _japanese),
 }
 """(part of the pods, writer)"""
