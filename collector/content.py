@@ -37,6 +37,9 @@ class Look:
     """What the disk says; less than ``size`` where it is compressed."""
 
 
+_NEVER: Final = Look(size=0, unlinked=False, modified_nano=0, changed_nano=0, stored_size=0)
+
+
 class Content(Protocol):
     """A file that is open."""
 
@@ -71,24 +74,30 @@ class Plain:
     Under a bound of ``descriptors`` it may lose its descriptor while it has a name, and opens it again by its name.
     """
 
-    def __init__(self, path: Path, descriptors: Descriptors | None = None) -> None:
+    __slots__ = (
+        "_descriptor", "_last", "_lock", "_path", "_pool", "at_rest", "generation", "identity", "is_astray", "is_live",
+        "is_replaced",
+    )  # fmt: skip
+
+    def __init__(self, path: str | Path, descriptors: Descriptors | None = None) -> None:
         self.at_rest = False
         self.is_live = False
         self.is_replaced = False
         """Its descriptor was given up, and another file has its inode."""
         self.is_astray = False
         """Its descriptor was given up, and its name leads elsewhere: the next sweep knows where it is."""
-        self._path = path
+        self._path = os.fspath(path)
         self._pool = descriptors
         self._lock = threading.Lock()
         """Held while the descriptor is used, so that its number never means another file."""
         self._descriptor = -1
-        self._last = Look(size=0, unlinked=False, modified_nano=0, changed_nano=0, stored_size=0)
+        self._last = _NEVER
+        """What it was when its descriptor was given up."""
         self._descriptor = self._open()
         try:
             stat = os.fstat(self._descriptor)
             if not S_ISREG(stat.st_mode):
-                raise ReplacedError(errno.EINVAL, "not a regular file any more", str(self._path))
+                raise ReplacedError(errno.EINVAL, "not a regular file any more", self._path)
         except OSError:
             self.close()
             raise
@@ -100,7 +109,7 @@ class Plain:
         with self._lock:
             if self._descriptor < 0:
                 try:
-                    stat = self._path.stat()
+                    stat = os.stat(self._path)  # noqa: PTH116 - a Path for each file would be most of its memory
                 except FileNotFoundError:
                     return self._last
                 if (stat.st_dev, stat.st_ino) != self.identity:
@@ -110,8 +119,7 @@ class Plain:
                     return seen
                 # It moved, or another file has its name: only a descriptor tells.
                 self._open_again()
-            self._last = _look(os.fstat(self._descriptor))
-            return self._last
+            return _look(os.fstat(self._descriptor))
 
     def size(self) -> int:
         """Return its present size."""
@@ -155,9 +163,9 @@ class Plain:
         finally:
             self._lock.release()
 
-    def moved(self, path: Path) -> None:
+    def moved(self, path: str | Path) -> None:
         """Take in the name that it has now."""
-        self._path, self.is_astray = path, False
+        self._path, self.is_astray = os.fspath(path), False
 
     @property
     def is_held(self) -> bool:
@@ -180,7 +188,7 @@ class Plain:
 
     def _is_under_its_name(self) -> bool:
         try:
-            named = self._path.stat()
+            named = os.stat(self._path)  # noqa: PTH116 - as above
         except OSError:
             return False
         return (named.st_dev, named.st_ino) == self.identity
@@ -199,7 +207,7 @@ class Plain:
             os.close(descriptor)
             if self._pool is not None:
                 self._pool.gave(self)
-            raise ReplacedError(errno.ESTALE, "its name leads to another file", str(self._path))
+            raise ReplacedError(errno.ESTALE, "its name leads to another file", self._path)
         self._descriptor = descriptor
 
 

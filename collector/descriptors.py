@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import resource
 import threading
-from collections import OrderedDict
 from typing import Final, Protocol
 
 RESERVE: Final = 128
@@ -34,7 +33,8 @@ class Descriptors:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._holders: OrderedDict[Holder, None] = OrderedDict()
+        self._holders: dict[Holder, None] = {}
+        """Who was asked for last stands last."""
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -60,8 +60,8 @@ class Descriptors:
     def took(self, holder: Holder) -> None:
         """Take in that a descriptor was opened, or read through."""
         with self._lock:
+            self._holders.pop(holder, None)
             self._holders[holder] = None
-            self._holders.move_to_end(holder)
 
     def gave(self, holder: Holder) -> None:
         """Take in that a descriptor was closed for good."""

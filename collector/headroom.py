@@ -107,40 +107,47 @@ class Growth:
         return max(self._recent, self._newest)
 
 
+@dataclass(slots=True, kw_only=True)
+class _Watched:
+    """One log, as small as can be: most logs of a node stand still."""
+
+    seen: LogSeen
+    written: int
+    since_ns: int
+    growth: Growth | None = None
+    """None until it grows."""
+
+
 class HeadroomMeter:
     """The least headroom of all containers. A sweep costs work only for logs that have moved."""
 
     def __init__(self, rotation: Rotation) -> None:
         self._told = rotation
-        self._seen: dict[Hashable, LogSeen] = {}
-        self._growth: dict[Hashable, Growth] = {}
-        self._written: dict[Hashable, int] = {}
+        self._logs: dict[Hashable, _Watched] = {}
         self._left: dict[Hashable, tuple[float, int]] = {}
         """Of logs that grew, the headroom and when it was computed."""
 
     def swept(self, logs: Iterable[LogSeen], now_ns: int) -> None:
         """Take in what a whole sweep saw: what is not among it is gone."""
-        seen = {log.key: log for log in logs}
-        for key in self._seen.keys() - seen.keys():
-            for of in (self._growth, self._written, self._left):
-                of.pop(key, None)
-        for key, log in seen.items():
-            before = self._seen.get(key)
-            if before is None:
-                self._written[key] = log.live_bytes
-                self._growth[key] = Growth(log.live_bytes, now_ns)
-            elif before != log:
-                self._written[key] += _written_between(before, log)
-                self._growth[key].saw(self._written[key], now_ns)
-                self._compute(key, log, now_ns)
-        self._seen = seen
+        seen: set[Hashable] = set()
+        for log in logs:
+            watched = self._logs.get(log.key)
+            if watched is None:
+                self._logs[log.key] = _Watched(seen=log, written=log.live_bytes, since_ns=now_ns)
+            elif watched.seen != log:
+                self._moved(watched, log, now_ns)
+            seen.add(log.key)
+        for key in self._logs.keys() - seen:
+            del self._logs[key]
+            self._left.pop(key, None)
 
     def least(self, now_ns: int) -> float:
         """Return the least headroom of all logs in seconds, at the most a week."""
         least = HEADROOM_S_MAX
         still = []
         for key, (left, at_ns) in self._left.items():
-            if now_ns - at_ns > STILL_S * 1e9 and not self._growth[key].rate(now_ns):
+            growth = self._logs[key].growth
+            if now_ns - at_ns > STILL_S * 1e9 and not (growth is not None and growth.rate(now_ns)):
                 still.append(key)
             else:
                 least = min(least, left)
@@ -148,9 +155,14 @@ class HeadroomMeter:
             del self._left[key]
         return least
 
-    def _compute(self, key: Hashable, log: LogSeen, now_ns: int) -> None:
-        left = seconds_left(rotation_of(self._told, log), log, self._growth[key].rate(now_ns))
-        self._left[key] = (left, now_ns)
+    def _moved(self, watched: _Watched, log: LogSeen, now_ns: int) -> None:
+        if watched.growth is None:
+            watched.growth = Growth(watched.written, watched.since_ns)
+        watched.written += _written_between(watched.seen, log)
+        watched.growth.saw(watched.written, now_ns)
+        watched.seen = log
+        left = seconds_left(rotation_of(self._told, log), log, watched.growth.rate(now_ns))
+        self._left[log.key] = (left, now_ns)
 
 
 def _written_between(before: LogSeen, now: LogSeen) -> int:

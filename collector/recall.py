@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from collector.bookmark import Head, Remembered
 from collector.content import GUARD_BYTES, Content, Plain
@@ -20,10 +19,12 @@ def open_plain(candidate: Candidate, descriptors: Descriptors | None = None) -> 
         OSError: it cannot be opened.
 
     """
-    content = Plain(Path(candidate.os_path), descriptors)
+    content = Plain(candidate.os_path, descriptors)
     if content.identity != candidate.identity:
         content.close()
         raise FileNotFoundError(candidate.path)
+    # One tuple for all who know the file.
+    content.identity = candidate.identity
     return content
 
 

@@ -139,7 +139,7 @@ class Registry:
             if isinstance(file.content, Plain):
                 if file.content.is_astray:
                     file.failed = ""
-                file.content.moved(Path(candidate.os_path))
+                file.content.moved(candidate.os_path)
             self._bookmark.note(renamed(self._bookmark.contents.files[file.facts.file_id], candidate))
 
     # -- looking ---------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
@@ -64,8 +64,15 @@ class Source:
     pod_uid: str = ""
     container: str = ""
     path: str = ""
+    _text: str = field(default="", init=False, repr=False, compare=False)
+    """What ``str`` gave: one string for all who ask, for a node has thousands of these."""
 
     def __str__(self) -> str:
+        if not self._text:
+            object.__setattr__(self, "_text", self._spelled())
+        return self._text
+
+    def _spelled(self) -> str:
         if self.kind is Kind.CONTAINER:
             return f"{self.kind}/{self.cluster}/{self.node}/{self.namespace}/{self.pod}/{self.pod_uid}/{self.container}"
         return "/".join((self.kind, self.cluster, self.node, self.path.lstrip("/")))

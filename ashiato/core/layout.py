@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from sys import intern
 
 import msgspec
 
@@ -71,8 +72,8 @@ def recognise(path: str, *, cluster: str, node: str, head: bytes = b"") -> Found
     if match := _POD_LOG.search(path):
         return Found(
             source=Source(
-                kind=Kind.CONTAINER, cluster=cluster, node=node, namespace=match["namespace"], pod=match["pod"],
-                pod_uid=match["uid"], container=match["container"],
+                kind=Kind.CONTAINER, cluster=cluster, node=node, namespace=intern(match["namespace"]), pod=match["pod"],
+                pod_uid=match["uid"], container=intern(match["container"]),
             ),
             restart_count=int(match["restart"]), rotated=match["rotated"] or "", compressed=bool(match["gz"]),
         )  # fmt: skip
