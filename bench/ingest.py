@@ -8,6 +8,8 @@ compare, sidecars. A stage is a function of the line itself; its seconds leave o
 object.
 """
 
+# ruff: noqa: E402 - how memory is kept is said before Arrow is imported
+
 from __future__ import annotations
 
 import argparse
@@ -26,10 +28,16 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
+# The folder of this script holds a module of the package's name.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from ingest.memory import keep_memory
+
+keep_memory()  # as `python -m ingest` does
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 from kit import mixed
-from kit.machine import ROOT, facts
+from kit.machine import facts
 
 from ashiato.adapters.archive_directory import DirectoryReader
 from ashiato.adapters.bus_sqlite import SqliteKeeper, SqliteWriter
@@ -46,9 +54,6 @@ from ashiato.core.limits import (
     KIB,
 )
 from ashiato.core.ports import Partition
-
-# The folder of this script holds a module of the package's name.
-sys.path.insert(0, str(ROOT))
 from ingest import columns, lines, pack, rows
 from ingest.admission import Admission, chunks_of
 from ingest.batch import Batch, at_rest

@@ -20,22 +20,14 @@ from ashiato.adapters.settings import load
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.errors import AshiatoError, SettingsError
 from ashiato.core.invariants import InvariantError
-from ingest.service import (
-    drain_archive,
-    make_inventory,
-    rebuild_sidecars,
-    reparse_archive,
-    run_archive,
-    run_fsck,
-    run_index,
-    run_inventory,
-)
+from ingest.memory import keep_memory
 from ingest.settings import IngestSettings
 
 
 def main() -> int:
     """Run and return the exit code: 0 asked to stop, drained or clean, 1 failed or something found, 2 wrong usage."""
     arguments = _arguments()
+    keep_memory()
     telemetry = Telemetry("ingest")
     try:
         settings = load(IngestSettings, service="ingest", file=arguments.config, environ=os.environ)
@@ -78,30 +70,34 @@ def _arguments() -> argparse.Namespace:
 
 
 def _perform(arguments: argparse.Namespace, settings: IngestSettings, telemetry: Telemetry) -> int:
+    from ingest import service  # noqa: PLC0415 - Arrow looks for its memory when it is imported
+
     match arguments.role:
         case "reparse":
-            sys.stdout.buffer.write(reparse_archive(settings, write=not arguments.report_only) + b"\n")
+            sys.stdout.buffer.write(service.reparse_archive(settings, write=not arguments.report_only) + b"\n")
         case "sidecars":
-            sys.stdout.buffer.write(rebuild_sidecars(settings, again=arguments.again) + b"\n")
+            sys.stdout.buffer.write(service.rebuild_sidecars(settings, again=arguments.again) + b"\n")
         case "fsck":
-            return run_fsck(settings, full=arguments.full, as_json=arguments.json)
+            return service.run_fsck(settings, full=arguments.full, as_json=arguments.json)
         case "inventory" if arguments.once or arguments.again:
-            sys.stdout.buffer.write(make_inventory(settings, telemetry, again=arguments.again) + b"\n")
+            sys.stdout.buffer.write(service.make_inventory(settings, telemetry, again=arguments.again) + b"\n")
         case role:
             asyncio.run(_run(settings, telemetry, role=role, drain=arguments.drain))
     return 0
 
 
 async def _run(settings: IngestSettings, telemetry: Telemetry, *, role: str, drain: bool) -> None:
+    from ingest import service  # noqa: PLC0415 - as above
+
     if settings.metrics_port:
         telemetry.serve("127.0.0.1", settings.metrics_port)
     if drain:
-        sys.stdout.buffer.write(msgspec.json.encode(await drain_archive(settings, telemetry)) + b"\n")
+        sys.stdout.buffer.write(msgspec.json.encode(await service.drain_archive(settings, telemetry)) + b"\n")
         return
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    run = {"index": run_index, "inventory": run_inventory}.get(role, run_archive)
+    run = {"index": service.run_index, "inventory": service.run_inventory}.get(role, service.run_archive)
     await run(settings, telemetry, stop)
 
 
