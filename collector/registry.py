@@ -225,6 +225,7 @@ class Registry:
                 Stated(n=self._ledger.head.n),
             )
             del self.files[file.facts.file_id]
+            self._planner.cut.pop(file.facts.file_id, None)
             self._forget_identity(file)
             if file.content is not None and not file.unlinked:
                 self._past.closed(file, file.content.look())
@@ -266,6 +267,10 @@ class Registry:
     def _recover(self, recovered: Recovered) -> None:
         """Let a truncated file go on in its copy."""
         file, content, candidate = recovered.file, recovered.content, recovered.candidate
+        if file.facts.file_id not in self.files:
+            # It ended while its copy was looked for: the next sweep sees the copy as any other file.
+            content.close()
+            return
         cut = self._planner.cut.pop(file.facts.file_id)
         file.awaits_copy, file.is_copy, file.rotated, file.in_sight = False, True, True, True
         file.content, file.identity, file.path = content, candidate.identity, candidate.path

@@ -47,6 +47,8 @@ class Log:
     """The writer of the file that was rotated last, if it is not closed yet."""
     rest: bytes = b""
     rotated: list[Path] = field(default_factory=list)
+    grew_late: bool = False
+    """Its rotations may have bytes that only a whole sweep finds."""
 
 
 class NodeMachine(RuleBasedStateMachine):
@@ -96,6 +98,7 @@ class NodeMachine(RuleBasedStateMachine):
         """Write to the file that was rotated last, as long as its writer has it open."""
         if (log := self.logs.get(pod)) is not None and log.stale is not None:
             log.stale.write(self.site.truth.lines(f"{pod}-late", 2))
+            log.grew_late = True
 
     @rule(pod=PODS)
     def close_late(self, pod: str) -> None:
@@ -194,8 +197,10 @@ class NodeMachine(RuleBasedStateMachine):
             self._close(log)
             if log.stale is not None:
                 log.stale.close()
-            self.site.disk.denied.pop(str(log.path), None)
+            was_denied = self.site.disk.denied.pop(str(log.path), None)
             self.site.truth.remove_all(log.path.parent.parent)
+            if was_denied:
+                self.site.pass_time(SWEEP_S)
 
     # -- what befalls the collector --------------------------------------------------------------------------
 
@@ -310,6 +315,9 @@ class NodeMachine(RuleBasedStateMachine):
     def _open(self, pod: str) -> tuple[Log, Pen]:
         log = self.logs.setdefault(pod, Log(path=self.site.pod_log(pod=pod)))
         if log.pen is None:
+            if self.site.disk.denied.pop(str(log.path), None) and self.site.task is not None:
+                # One path is named as unreadable once, whichever file has it.
+                self.site.pass_time(SWEEP_S)
             log.pen = self.site.truth.open(log.path)
         return log, log.pen
 
@@ -319,8 +327,8 @@ class NodeMachine(RuleBasedStateMachine):
 
     def _let_be_born(self, log: Log | None = None) -> None:
         """While the disk is full births wait, and nothing names what goes before it has room again."""
-        if log is not None and log.stale is not None and self.site.task is not None:
-            self.site.disk.full = False
+        if log is not None and log.grew_late and self.site.task is not None:
+            self.site.disk.full = log.grew_late = False
             self.site.pass_time(WHOLE_SWEEP_S)
         if self.site.disk.full and self.site.task is not None:
             self.site.disk.full = False

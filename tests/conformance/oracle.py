@@ -192,6 +192,9 @@ def _judge_bytes(
         # The first bytes of a copy may be held where they were copied from, and the other way round.
         own = [*ranges[life], *_shared(life, truth, ranges)]
         named = [r for i in ids[life] for r in gaps.get(i, [])]
+        if not ids[life] and (before := truth.before(life)) is not None:
+            # A file that was written anew and is gone: the gap of what it was has no end, and names this too.
+            named += [(0, END) for i in ids[before] if any(high == END for _, high in gaps.get(i, []))]
         if life.copy_of is not None and not ids[life] and life.gone_ns >= 0:
             # Nobody read the copy while it was there: what is said of its original is said of these bytes.
             named += clip((r for i in ids[life.copy_of] for r in gaps.get(i, [])), life.copied_bytes)

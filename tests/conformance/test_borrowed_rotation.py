@@ -12,7 +12,7 @@ import pytest
 
 from ashiato.core.ids import Kind
 from tests.conformance.borrowed import BORROWED
-from tests.conformance.site import Site
+from tests.conformance.site import Site, descriptors
 
 
 def test_the_table_names_tests_that_exist() -> None:
@@ -83,6 +83,29 @@ def test_a_copy_that_is_packed_before_the_truncation_was_seen(site: Site) -> Non
     site.truth.unlink(log)
     site.truth.append(log, b"")
     site.all_held()
+
+
+def test_a_copy_of_a_file_that_has_ended_is_read_and_let_go_of(site: Site) -> None:
+    """Truncated, written to its old size, and removed at once: whatever is awaited then, no descriptor is lost."""
+    site.start()
+    site.pass_time(3)
+    before = descriptors()
+    for number in range(5):
+        log = site.pod_log(pod=f"p{number}")
+        site.truth.append(log, site.truth.lines("web", 1))
+        site.pass_time(0.8)
+        copy = Path(site.truth.copy(log, log.with_name("0.log.20261124-100000")).path)
+        site.truth.truncate(log)
+        site.truth.append(log, site.truth.lines("web", 1))
+        site.truth.unlink(log)
+        site.pass_time(12)
+        site.truth.append(copy, site.truth.lines("copy", 1))
+        site.pass_time(12)
+        site.truth.remove_all(log.parent.parent)
+        site.pass_time(12)
+    verdict = site.judge()
+    assert not verdict.lines_lost
+    assert descriptors() <= before
 
 
 def test_copytruncate_across_a_restart(site: Site) -> None:

@@ -502,3 +502,18 @@ def test_a_file_that_never_opened_and_is_gone_gives_its_id_to_no_other(site: Sit
     verdict = site.settled()
     assert verdict.bytes_held == len(site.truth.lives[1].content)
     assert verdict.bytes_in_gaps == len(site.truth.lives[0].content)
+
+
+@pytest.mark.xfail(strict=True, reason="a path is named as unreadable once, whichever file has it")
+def test_the_next_file_of_a_path_that_does_not_open_is_named_too(site: Site) -> None:
+    site.start()
+    site.pass_time(3)
+    site.disk.denied[str(log := site.pod_log())] = errno.EACCES
+    for turn in range(3):
+        site.truth.append(log, site.truth.lines("web", 10))
+        site.pass_time(12)
+        site.truth.rename(log, to := log.with_name(f"0.log.20261124-10000{turn}"))
+        site.truth.unlink(to)
+        site.pass_time(12)
+    verdict = site.settled()
+    assert verdict.bytes_in_gaps == verdict.bytes_written

@@ -119,6 +119,7 @@ class Truth:
         inode = _inode(path)
         if is_new:
             self._begin(path, inode)
+            self._stamp(path.parent)
         pen = Pen(truth=self, descriptor=descriptor, inode=inode, appends=appends)
         if not appends:
             os.lseek(descriptor, 0, os.SEEK_END)
@@ -137,6 +138,7 @@ class Truth:
             self._lost_name(to)
         life = self.life_of(_inode(path))
         path.rename(to)
+        self._stamp(path.parent, to.parent)
         life.paths.discard(str(path))
         if self.root in to.parents:
             life.paths.add(str(to))
@@ -146,6 +148,7 @@ class Truth:
     def unlink(self, path: Path) -> None:
         self._lost_name(path)
         path.unlink()
+        self._stamp(path.parent)
 
     def remove_all(self, folder: Path) -> None:
         """As ``os.RemoveAll``: every file and folder below, then the folder."""
@@ -157,6 +160,7 @@ class Truth:
             else:
                 self.unlink(path)
         folder.rmdir()
+        self._stamp(folder.parent)
 
     def truncate(self, path: Path) -> None:
         """Cut to nothing: the same inode is another life, unless it was empty."""
@@ -187,6 +191,7 @@ class Truth:
         before = self.life_of(_inode(path))
         data = path.read_bytes()
         to.write_bytes(data)
+        self._stamp(to.parent)
         life = self._begin(to, _inode(to))
         life.content += data
         life.copy_of, life.copied_bytes = before, len(data)
@@ -211,6 +216,7 @@ class Truth:
         if to.exists():
             self._lost_name(to)
         temporary.rename(to)
+        self._stamp(to.parent)
         inode = _inode(to)
         if kept == len(life.content):
             life.inodes.append((self._now(), inode))
@@ -244,6 +250,13 @@ class Truth:
         first = max((n for n, (at, _) in enumerate(begun) if at <= boot_ns), default=None)
         return [] if first is None else [self.lives[n] for _, n in begun[first:]]
 
+    def before(self, life: Life) -> Life | None:
+        """Return the life that ended in the same inode where this one began, if it was cut off."""
+        inode = life.inodes[0][1]
+        ended = [one for one in self.lives if one.truncated and one.inodes[-1][1] == inode]
+        ended = [one for one in ended if one.began_ns < life.began_ns]
+        return ended[-1] if ended and life.gone_ns >= 0 else None
+
     def grew(self, life: Life) -> None:
         life.growth.append((self._now(), len(life.content)))
 
@@ -256,6 +269,14 @@ class Truth:
         self.lives.append(life)
         self._present[inode] = life
         return life
+
+    def _stamp(self, *folders: Path) -> None:
+        """Let folders say that they changed: the kernel's own stamps have steps, in which a virtual minute passes."""
+        for folder in folders:
+            for at in (folder, *folder.parents):
+                if at.is_relative_to(self.root) and at.exists():
+                    now = self._now() + self.clock.began_unix_nano
+                    os.utime(at, ns=(now, now))
 
     def _lost_name(self, path: Path) -> None:
         if (life := self._present.get(_inode(path))) is None:
