@@ -97,8 +97,12 @@ def test_garbage_is_kept_named_and_counted(up: tuple[Path, Path]) -> None:
     log = logs / "n1" / POD / "0.log"
     log.write_bytes(HEAD + b"anew\n")
     until(lambda: ask(data, "search", "anew")[0], "what follows a shrinking is there")
-    closed, _ = ask(data, "search", "event_name:ashiato.ledger.closed", "--limit", "100")
-    assert any('"reason":"truncated"' in record["body"] for record in closed)
+
+    def is_named() -> bool:
+        closed, _ = ask(data, "search", "event_name:ashiato.ledger.closed", "--limit", "100")
+        return any('"reason":"truncated"' in record["body"] for record in closed)
+
+    until(is_named, "the shrinking is named")
     kept, coverage = ask(data, "search", "k8s.container.name:app AND kind:container", "--limit", "10")
     assert len(kept) == 2
     assert coverage["intervals"]
