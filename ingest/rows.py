@@ -73,7 +73,8 @@ def reopen(file_id: str, rows: pa.Table) -> LineState:
     ):
         if joined is not None:
             open_parts.pop(stream, None)
-        elif part == "P" and stream and not body:
+        elif part == "P" and stream and not body and (line or b"").endswith(b"\n"):
+            # (a part that is itself cut stands for itself, even where it says nothing)
             content = _content(line or b"", parser or "")
             open_parts[stream] = with_part(open_parts.get(stream), stream, offset, content)
     return LineState(open_parts=tuple(open_parts.values()))

@@ -64,6 +64,13 @@ def test_rows_do_not_depend_on_chunks_and_batches(
     assert cut_state == state
 
 
+def test_a_cut_part_that_says_nothing_opens_no_join_again() -> None:
+    line = b'{"log":"","stream":"stdout","time":"2026-11-25T12:00:00.5Z"}'
+    rows, states, _ = build_rows(admitted(chunks(line + b"\n" + line)), {})
+    name = rows["file_id"][0].as_py()
+    assert reopen(name, rows).open_parts == states[name].open_parts
+
+
 @given(data=st.data(), content=contents())
 @settings(deadline=None, max_examples=200)
 def test_open_joins_are_found_again_in_the_rows(data: st.DataObject, content: bytes) -> None:
