@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from ashiato.core.ids import Kind
-from ashiato.core.record import COLUMNS
+from ashiato.core.record import COLUMNS, RowFlags
 from ashiato.core.render import CRI_PARSER, render_rows
 from ashiato.core.table import SCHEMA, binary_array, empty
 from ingest.columns import NONE, PARTS, STREAMS, Codes, Columns, parse_lines, read_bodies
@@ -66,7 +66,10 @@ def rows_of_lines(kind: Kind, runs: Sequence[Run], lines: Lines) -> tuple[pa.Tab
 def reopen(file_id: str, rows: pa.Table) -> LineState:
     """Return how the joins of a file stand, from its archived rows since the first part that may be open."""
     open_parts: dict[str, OpenPart] = {}
-    ordered = rows.filter(pc.equal(rows["file_id"], file_id)).sort_by("offset_start")
+    # Early rows stand alone: they neither open a join that waits behind a hole, nor close it.
+    is_early = pc.not_equal(pc.bit_wise_and(rows["flags"], int(RowFlags.EARLY)), 0)
+    own = pc.and_not(pc.equal(rows["file_id"], file_id), is_early)
+    ordered = rows.filter(own).sort_by("offset_start")
     names = ("log_iostream", "part", "join_offset", "offset_start", "body", "parser")
     for line, stream, part, joined, offset, body, parser in zip(
         render_rows(ordered).to_pylist(), *(ordered[name].to_pylist() for name in names), strict=True

@@ -16,7 +16,7 @@ from ashiato.core.table import empty, uids
 from ingest.contracts import LineState, Piece
 from ingest.rows import build_rows, reopen
 from tests.property.content import SOURCES, contents, cuts_of, some_of
-from tests.unit.ingest.files import WEB, admitted, chunks
+from tests.unit.ingest.files import WEB, admitted, chunk, chunks, cri, file_id
 
 pc: Final[Any] = pyarrow.compute
 
@@ -69,6 +69,13 @@ def test_a_cut_part_that_says_nothing_opens_no_join_again() -> None:
     rows, states, _ = build_rows(admitted(chunks(line + b"\n" + line)), {})
     name = rows["file_id"][0].as_py()
     assert reopen(name, rows).open_parts == states[name].open_parts
+
+
+def test_an_early_join_behind_a_hole_closes_none_before_it() -> None:
+    part, hole, early = cri("half ", part="P", at=1), cri("lost", at=2), cri("a ", part="P", at=3) + cri("b", at=4)
+    rows, states, _ = build_rows(admitted([chunk(part), chunk(early, len(part + hole))]), {})
+    assert len(states[file_id()].open_parts) == 1
+    assert reopen(file_id(), rows).open_parts == states[file_id()].open_parts
 
 
 @given(data=st.data(), content=contents())
