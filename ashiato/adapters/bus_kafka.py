@@ -24,6 +24,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from ashiato.adapters.bus import BusSettings
 from ashiato.adapters.kafka_client import (
+    UNANSWERED,
     TopicFacts,
     as_ours,
     configuration_of,
@@ -176,7 +177,7 @@ class _Session:
             # The driver waits without end for a producer id.
             async with asyncio.timeout(2 * settings.request_timeout_s):
                 await producer.start()
-        except (kafka_errors.KafkaError, OSError, TimeoutError, NotImplementedError) as error:
+        except UNANSWERED as error:
             await producer.abandon()
             await explain(settings)
             raise as_ours(error, "open a session", {"bootstrap_servers": settings.bootstrap_servers}) from error
@@ -440,7 +441,7 @@ async def _consumer(
     try:
         async with asyncio.timeout(2 * settings.request_timeout_s):
             await consumer.start()
-    except (kafka_errors.KafkaError, OSError, TimeoutError, NotImplementedError) as error:
+    except UNANSWERED as error:
         await consumer.stop()
         await explain(settings)
         raise as_ours(error, "answer", {"bootstrap_servers": settings.bootstrap_servers}) from error

@@ -46,6 +46,8 @@ from ashiato.core.errors import (
 # The driver logs each failed attempt to connect; our events say it once, with what is done about it.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
+UNANSWERED: Final = (kafka_errors.KafkaError, OSError, TimeoutError, NotImplementedError)
+"""What the driver raises where a broker does not do what it was asked to; the last for a broker that is too old."""
 _REFUSED: Final = (
     kafka_errors.TopicAuthorizationFailedError,
     kafka_errors.GroupAuthorizationFailedError,
@@ -137,7 +139,7 @@ def translated(what: str, **facts: object) -> Iterator[None]:
         yield
     except AshiatoError:
         raise
-    except (kafka_errors.KafkaError, OSError, TimeoutError, NotImplementedError) as error:
+    except UNANSWERED as error:
         raise as_ours(error, what, facts) from error
 
 
