@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from ashiato.adapters.signer import (
-    key_id_of,
     open_existing_signer,
     public_pem,
     read_public_key,
@@ -98,7 +97,7 @@ def _pinned(public_key: Path | None, key_file: Path, account: Account) -> tuple[
 
 def _verify(lines: list[bytes], account: Account, pinned: tuple[str, list[bytes]]) -> dict[str, Any]:
     whose, keys = pinned
-    verdict: dict[str, Any] = {"keys": [key_id_of(key) for key in keys], "keys_are": whose, "verified": False}
+    verdict: dict[str, Any] = {"keys": [attest.key_id_of(key) for key in keys], "keys_are": whose, "verified": False}
     try:
         proven = attest.verify_ledger(lines, pinned=keys, verify=verify_signature)
     except EvidenceError as error:

@@ -7,8 +7,6 @@ beats count for nobody until it is enrolled.
 from __future__ import annotations
 
 import base64
-import binascii
-import hashlib
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +17,7 @@ from nacl.exceptions import ValueError as BadLengthError
 from nacl.signing import SigningKey, VerifyKey
 
 from ashiato.adapters import files
+from ashiato.core.attest import key_id_of
 from ashiato.core.errors import AlreadyExistsError, SettingsError
 
 _SEED_BYTES: Final = 32
@@ -91,11 +90,6 @@ def verify_signature(public_key: bytes, signature: bytes, message: bytes) -> boo
     return True
 
 
-def key_id_of(public_key: bytes) -> str:
-    """Return the first 32 hex digits of the SHA-256 of a public key."""
-    return hashlib.sha256(public_key).hexdigest()[:32]
-
-
 def public_pem(public_key: bytes) -> str:
     """Return a public key as ``openssl pkey -pubin`` reads it."""
     text = base64.b64encode(_PUBLIC_DER + public_key).decode()
@@ -131,5 +125,5 @@ def _unarmoured(text: str) -> bytes:
     body = "".join(line for line in text.split("\n") if not line.startswith("-----"))
     try:
         return base64.b64decode(body, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         return b""

@@ -8,7 +8,6 @@ is nothing to check, nothing is proven.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +28,11 @@ ReadBytes = Callable[[str, int, int], Iterable[bytes]]
 
 Salts = tuple[tuple[int, bytes], ...]
 """(span start, salt)."""
+
+
+def key_id_of(public_key: bytes) -> str:
+    """Return the first 32 hex digits of the SHA-256 of a public key: how beats and verifiers name it."""
+    return hashlib.sha256(public_key).hexdigest()[:32]
 
 
 def salt_of(secret: bytes, file_id: str, offset_start: int) -> bytes:
@@ -182,7 +186,7 @@ def verify_ledger(lines: Iterable[bytes], *, pinned: Iterable[bytes], verify: Ve
     first = _decoded(raw_lines[0])
     head = ledger.verify_chain(raw_lines, Head(n=first.n, prev=first.prev))
     account = Account(lines=len(raw_lines), first_n=first.n, head=head)
-    keys = {_key_id(key): key for key in pinned}
+    keys = {key_id_of(key): key for key in pinned}
     for raw in raw_lines:
         line = _decoded(raw)
         account.nodes.add(line.node)
@@ -234,11 +238,7 @@ def _is_signed(raw: bytes, line: Line, beat: Beat, keys: Mapping[str, bytes], ve
     key = keys.get(beat.key_id)
     if key is None:
         raise EvidenceError("a beat is signed by no key that was given", n=line.n, key_id=beat.key_id or "none")
-    try:
-        signature = base64.b64decode(beat.signature, validate=True)
-    except (binascii.Error, ValueError):
-        signature = b""
-    if not verify(key, signature, ledger.signed_bytes(raw)):
+    if not verify(key, _unarmoured(beat.signature), ledger.signed_bytes(raw)):
         raise EvidenceError("a beat's signature is wrong", n=line.n, key_id=beat.key_id)
     return True
 
@@ -273,7 +273,7 @@ def _fold_config(account: Account, config: Config) -> None:
     if config.incarnation and config.incarnation not in account.incarnations:
         account.incarnations.append(config.incarnation)
     if config.public_key:
-        account.keys[config.key_id] = _public_key(config.public_key)
+        account.keys[config.key_id] = _unarmoured(config.public_key)
 
 
 def _fold_range(account: Account, range_: Span | Unattested) -> None:
@@ -308,15 +308,12 @@ def _decoded(raw: bytes) -> Line:
         raise EvidenceError("a ledger line cannot be read") from error
 
 
-def _public_key(text: str) -> bytes:
+def _unarmoured(text: str) -> bytes:
+    """Return what base64 stands for, nothing where it is none: no key and no signature is empty."""
     try:
         return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         return b""
-
-
-def _key_id(public_key: bytes) -> str:
-    return hashlib.sha256(public_key).hexdigest()[:32]
 
 
 def _offset(text: str) -> int | None:

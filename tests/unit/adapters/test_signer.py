@@ -10,7 +10,6 @@ import pytest
 from ashiato.adapters.clock import clock_state
 from ashiato.adapters.signer import (
     Ed25519Signer,
-    key_id_of,
     open_existing_signer,
     open_signer,
     public_pem,
@@ -18,6 +17,7 @@ from ashiato.adapters.signer import (
     read_public_key,
     verify_signature,
 )
+from ashiato.core.attest import key_id_of
 from ashiato.core.errors import SettingsError
 
 
