@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ashiato import __version__
-from ashiato.adapters import files
 from ashiato.adapters.journal import JournalWriter, Lost, new_act_id
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core import journal
@@ -44,10 +43,10 @@ from ingest.admission import chunks_of, damaged_frame, is_damaged_frame
 from ingest.archive_lane import Lane, LaneStarts
 from ingest.archive_put import FrontierPut, carried, put_frontier, put_pack, put_sidecars, settle
 from ingest.batch import Batch, Reached, at_rest
-from ingest.contracts import BuiltPack, LineState
+from ingest.batch_packs import build_packs
+from ingest.contracts import LineState
 from ingest.events import BytesTrimmed, CommitLost, CommitMade, FileForked, FrameDamaged, lines_quarantined
 from ingest.held import HeldPacks, held_or_none
-from ingest.pack import PackBuilder
 from ingest.rows import build_rows
 from ingest.tail import TailFolder
 
@@ -386,8 +385,12 @@ class Archiver:
 
     async def _commit(self, batch: Batch) -> _Committed:
         folder = self._scratch / leftovers.unfinished(f"packs-{secrets.token_hex(8)}")
+        before: dict[str, LineState] = {}
+        for where in batch.reached:
+            before.update(self._lanes[where].pack_states)
+        build = partial(asyncio.to_thread, build_packs, batch, folder, before)
         try:
-            built, states = await self._patiently("scratch", partial(asyncio.to_thread, self._build, batch, folder))
+            built, states = await self._patiently("scratch", build)
             adds = [await self._put(partial(put_pack, self._archive, pack)) for pack in built]
             beside = [await self._put(partial(put_sidecars, self._archive, pack)) for pack in built]
         finally:
@@ -414,33 +417,6 @@ class Archiver:
         for quarantined in lines_quarantined(commit.n, (pack.refused for pack in built)):
             self._telemetry.emit(quarantined)
         return _Committed(batch=batch, stored=tuple(stored), files=settled, states=states)
-
-    def _build(self, batch: Batch, folder: Path) -> tuple[list[BuiltPack], dict[str, LineState]]:
-        """Build one pack per retention class. I1 is checked inside: a pack that comes out was read back.
-
-        Raises:
-            InvariantError: I1. TransientError: no room for packs before they are put.
-
-        """
-        try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            return self._build_in(folder, batch)
-        except OSError as error:
-            raise files.disk_error(error, folder) from error
-
-    def _build_in(self, folder: Path, batch: Batch) -> tuple[list[BuiltPack], dict[str, LineState]]:
-        before: dict[str, LineState] = {}
-        for where in batch.reached:
-            before.update(self._lanes[where].pack_states)
-        built: list[BuiltPack] = []
-        after: dict[str, LineState] = {}
-        for retention_class, pieces in batch.by_source():
-            builder = PackBuilder(folder, retention_class, secrets.token_bytes(32), before)
-            builder.add(pieces)
-            if (pack := builder.finish()) is not None:
-                built.append(pack)
-            after.update(builder.states)
-        return built, after
 
     async def _put(self, call: Callable[[], T]) -> T:
         return await self._patiently("archive", partial(asyncio.to_thread, call))
