@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import msgspec
 
 from ashiato.core import frontier
-from ashiato.core.commit import AddedPack, Txn
+from ashiato.core.commit import AddedPack, FrontierRef, Txn
 from ashiato.core.errors import EvidenceError, NotHeldError, RefusedError, RejectedError
 from ashiato.core.frontier import FileState, Frontier, Page
 from ashiato.core.ports import ArchiveReader
 from ingest.fsck_told import Finding
+
+T = TypeVar("T")
 
 Ranges = Mapping[tuple[str, str], list[tuple[int, int]]]
 """Of (path of a pack, file id): what its manifest says that it holds."""
@@ -31,15 +34,9 @@ class FileChecks:
         """Yield what is wrong with the frontiers that these name."""
         for txn in txns:
             ref = txn.frontier
-            content = yield from self._read(ref.path, ref.version_id, ref.sha256)
-            if content is None:
-                continue
-            try:
-                found = frontier.decode(content, ref.sha256)
-            except (EvidenceError, RejectedError, msgspec.DecodeError) as error:
-                yield Finding(kind="frontier", path=ref.path, what=str(error))
-                continue
-            yield from self._compare(txn, found)
+            found = yield from self._decoded(ref, frontier.decode)
+            if found is not None:
+                yield from self._compare(txn, found)
 
     def _compare(self, txn: Txn, found: Frontier) -> Iterator[Finding]:
         path = txn.frontier.path
@@ -57,13 +54,8 @@ class FileChecks:
                 yield from self._page(page)
 
     def _page(self, page: Page) -> Iterator[Finding]:
-        content = yield from self._read(page.path, page.version_id, page.sha256)
-        if content is None:
-            return
-        try:
-            files = frontier.decode_page(content, page.sha256)
-        except (EvidenceError, RejectedError, msgspec.DecodeError) as error:
-            yield Finding(kind="frontier", path=page.path, what=str(error))
+        files = yield from self._decoded(page, frontier.decode_page)
+        if files is None:
             return
         if len(files) != page.files:
             yield Finding(kind="frontier", path=page.path, what=f"holds {len(files)} files, {page.files} are stated")
@@ -79,6 +71,19 @@ class FileChecks:
                 if not any(start <= held.start and held.end <= end for start, end in ranges):
                     what = f"{file.file_id} [{held.start}, {held.end}) is not in {held.pack}"
                     yield Finding(kind="frontier", path=path, what=what)
+
+    def _decoded(
+        self, ref: FrontierRef | Page, decode: Callable[[bytes, str], T]
+    ) -> Generator[Finding, None, T | None]:
+        """Return what is named, None where it is missing or another thing."""
+        content = yield from self._read(ref.path, ref.version_id, ref.sha256)
+        if content is None:
+            return None
+        try:
+            return decode(content, ref.sha256)
+        except (EvidenceError, RejectedError, msgspec.DecodeError) as error:
+            yield Finding(kind="frontier", path=ref.path, what=str(error))
+            return None
 
     def _read(self, path: str, version_id: str, sha256: str) -> Generator[Finding, None, bytes | None]:
         try:
