@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from ashiato.core import manifest
 from ashiato.core.errors import EvidenceError, NotHeldError, RejectedError
 from ashiato.core.frontier import FileState
 from ashiato.core.journal import AddedPack, JournalState
 from ashiato.core.manifest import Manifest
-from ashiato.core.ports import ArchiveReader, ObjectRef
+from ashiato.core.ports import ArchiveReader
 from ashiato.core.render import render_rows
 from ashiato.core.table import conform, empty
+from ingest.packed_rows import manifest_of
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -145,10 +145,7 @@ class HeldPacks:
         return rows.filter(pc.equal(rows["file_id"], file_id)).sort_by("offset_start")
 
     def _read_groups(self, pack: AddedPack, groups: list[int], columns: list[str] | None = None) -> pa.Table:
-        ref = ObjectRef(
-            bucket="evidence", path=pack.path, version_id=pack.version_id, size=pack.size, sha256=pack.sha256
-        )
-        stored: Any = self._archive.open(ref)
+        stored: Any = self._archive.open(pack.ref)
         try:
             parquet = pq.ParquetFile(pa.PythonFile(stored, mode="r"), page_checksum_verification=True)
             return parquet.read_row_groups(groups, columns=columns, use_threads=False)
@@ -158,10 +155,7 @@ class HeldPacks:
     def _manifest(self, pack: AddedPack) -> Manifest:
         if (known := self._manifests.get(pack.path)) is not None:
             return known
-        content, _ = self._archive.get("evidence", pack.manifest_path, pack.manifest_version_id)
-        if manifest.sha256(content) != pack.manifest_sha256:
-            raise EvidenceError("manifest does not match the hash that its commit names", path=pack.manifest_path)
-        found = manifest.decode(content)
+        found = manifest_of(self._archive, pack)
         _keep(self._manifests, pack.path, found, _MANIFESTS_KEPT)
         return found
 

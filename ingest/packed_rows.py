@@ -17,7 +17,7 @@ from ashiato.core import manifest
 from ashiato.core.errors import EvidenceError
 from ashiato.core.journal import AddedPack
 from ashiato.core.manifest import Manifest
-from ashiato.core.ports import ArchiveReader, ObjectRef
+from ashiato.core.ports import ArchiveReader
 from ashiato.core.table import conform
 
 _DAMAGED: Final = "file/bus/"
@@ -50,8 +50,7 @@ def rows_of_pack(archive: ArchiveReader, pack: AddedPack, files: Collection[str]
     """
     wanted = None if files is None else sorted(files)
     groups = None if files is None else _groups_of(manifest_of(archive, pack), files)
-    ref = ObjectRef(bucket="evidence", path=pack.path, version_id=pack.version_id, size=pack.size, sha256=pack.sha256)
-    stored: Any = archive.open(ref)
+    stored: Any = archive.open(pack.ref)
     try:
         parquet = pq.ParquetFile(pa.PythonFile(stored, mode="r"))
         for number in range(parquet.num_row_groups) if groups is None else groups:

@@ -72,8 +72,7 @@ def sidecars_of(archive: ArchiveReader, pack: AddedPack) -> tuple[Sidecar, ...]:
 
 def row_groups(archive: ArchiveReader, pack: AddedPack) -> Iterator[pa.Table]:
     """Yield the row groups of a pack in order; each page is held against its checksum."""
-    ref = ObjectRef(bucket="evidence", path=pack.path, version_id=pack.version_id, size=pack.size, sha256=pack.sha256)
-    stored: Any = archive.open(ref)
+    stored: Any = archive.open(pack.ref)
     try:
         parquet = pq.ParquetFile(pa.PythonFile(stored, mode="r"), page_checksum_verification=True)
         for number in range(parquet.num_row_groups):

@@ -19,7 +19,7 @@ from ashiato.core import manifest
 from ashiato.core.errors import EvidenceError, RejectedError
 from ashiato.core.journal import AddedPack
 from ashiato.core.manifest import Manifest
-from ashiato.core.ports import ArchiveReader, ObjectRef, ReadableObject
+from ashiato.core.ports import ArchiveReader, ReadableObject
 from ashiato.core.table import SCHEMA, check_version
 
 K = TypeVar("K")
@@ -93,10 +93,7 @@ class PackReader:
             TransientError: the archive does not answer.
 
         """
-        ref = ObjectRef(
-            bucket="evidence", path=pack.path, version_id=pack.version_id, size=pack.size, sha256=pack.sha256
-        )
-        stored = self._archive.open(ref)
+        stored = self._archive.open(pack.ref)
         try:
             _check_size(stored, pack)
             with _damage(pack):

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from ashiato.core.errors import RejectedError
-from ashiato.core.ports import Bucket, Partition
+from ashiato.core.ports import Bucket, ObjectRef, Partition
 from ashiato.core.record import COLUMNS
 
 JOURNAL_VERSION: Final = 1
@@ -104,6 +104,13 @@ class AddedPack(msgspec.Struct, frozen=True, kw_only=True):
     commit: int = -1
     """The number of the commit that added it; set when read."""
     commit_time_unix_nano: int = 0
+
+    @property
+    def ref(self) -> ObjectRef:
+        """The version of the object that the commit names."""
+        return ObjectRef(
+            bucket="evidence", path=self.path, version_id=self.version_id, size=self.size, sha256=self.sha256
+        )
 
 
 class RemovedPack(msgspec.Struct, frozen=True, kw_only=True):
