@@ -57,6 +57,11 @@ class _Event(msgspec.Struct, rename="camel", gc=False):
     request_received_timestamp: str | None = None
     stage_timestamp: str | None = None
 
+    @property
+    def username(self) -> str:
+        """Who asked, '' where it is not said."""
+        return (self.user.username or "") if self.user is not None else ""
+
 
 class _Target(msgspec.Struct, gc=False):
     name: str | None = None
@@ -147,9 +152,8 @@ def _object(kind: str, event: _Event, ref: _Ref, line: Line, moment: int) -> Ite
     says = [*of_meta(meta, moment), (Field.CLUSTER, line.cluster, moment), (Field.SEEN, "", moment)]
     if kind == "pod":
         says += of_pod(pod, moment)
-        user = (event.user.username or "") if event.user is not None else ""
-        if ref.subresource == "status" and user.startswith("system:node:"):
-            says.append((Field.NODE, user.removeprefix("system:node:"), moment))
+        if ref.subresource == "status" and event.username.startswith("system:node:"):
+            says.append((Field.NODE, event.username.removeprefix("system:node:"), moment))
     yield Sighting(f"{kind}:{meta.uid or ref.uid}", line.row, line.observed_unix_nano, Told.AUDIT, tuple(says))
 
 
@@ -171,10 +175,9 @@ def _pod_of(event: _Event) -> Pod | None:
 
 def _changed(kind: str, event: _Event, ref: _Ref, meta: Meta | None, line: Line, moment: int) -> Iterator[Sighting]:
     """Tell a deletion: asked for, and done where no grace was left."""
-    user = (event.user.username or "") if event.user is not None else ""
     uid = (meta.uid if meta is not None else None) or ref.uid
     is_gone = _is_final(event, meta)
-    ended: list[Says] = [(Field.DELETION, user, moment)]
+    ended: list[Says] = [(Field.DELETION, event.username, moment)]
     if is_gone:
         ended.append((Field.GONE, str(moment), moment))
     if uid:
@@ -191,8 +194,9 @@ def _is_final(event: _Event, meta: Meta | None) -> bool:
     asked = _asked(event.request_object, _Request, _Request())
     if meta is not None and meta.deletion_grace_period_seconds is not None:
         return meta.deletion_grace_period_seconds == 0
-    user = (event.user.username or "") if event.user is not None else ""
-    return asked.grace_period_seconds == 0 or (user.startswith("system:node:") and asked.grace_period_seconds is None)
+    return asked.grace_period_seconds == 0 or (
+        event.username.startswith("system:node:") and asked.grace_period_seconds is None
+    )
 
 
 def _bound(event: _Event, ref: _Ref, line: Line, moment: int) -> Iterator[Sighting]:
@@ -209,9 +213,8 @@ def _bound(event: _Event, ref: _Ref, line: Line, moment: int) -> Iterator[Sighti
 
 
 def _entered(event: _Event, ref: _Ref, line: Line, moment: int) -> Iterator[Sighting]:
-    user = (event.user.username or "") if event.user is not None else ""
     asked = parse_qs(urlsplit(event.request_uri or "").query)
-    value = APART.join((user, ref.subresource or "", (asked.get("container") or [""])[0]))
+    value = APART.join((event.username, ref.subresource or "", (asked.get("container") or [""])[0]))
     if ref.uid:
         says: tuple[Says, ...] = ((Field.ENTERED, value, moment), (Field.SEEN, "", moment))
         yield Sighting(f"pod:{ref.uid}", line.row, line.observed_unix_nano, Told.AUDIT, says)
@@ -236,10 +239,10 @@ def _acted(event: _Event, line: Line, moment: int) -> Iterator[Sighting]:
     if user is None or not user.extra or not (uids := user.extra.get(_POD_UID)):
         return
     name = (user.extra.get(_POD_NAME) or [""])[0]
-    _, _, account = (user.username or "").partition("system:serviceaccount:")
+    _, _, account = event.username.partition("system:serviceaccount:")
     namespace, _, short = account.partition(":")
     address = (event.source_ips or [""])[0]
-    says: list[Says] = [(Field.ACTED, f"{user.username or ''}{APART}{address}", moment)]
+    says: list[Says] = [(Field.ACTED, f"{event.username}{APART}{address}", moment)]
     if short:
         says.append((Field.ACCOUNT, f"{namespace}/{short}", moment))
         if name:
