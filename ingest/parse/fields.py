@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -45,6 +45,11 @@ def text_or_none(value: object) -> str | None:
     if isinstance(value, str) and value:
         return value.encode("utf-8", "replace").decode()
     return None
+
+
+def dict_or_empty(value: object) -> dict[str, Any]:
+    """Return a JSON value where it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def int32_or_none(value: object) -> int | None:

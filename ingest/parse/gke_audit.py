@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ingest.parse.fields import Fields, text_or_none
+from ingest.parse.fields import Fields, dict_or_empty, text_or_none
 from ingest.parse.times import in_utc
 
 PARSER: Final = "audit/2;gke"
@@ -16,16 +16,16 @@ _PREFIX: Final = "io.k8s."
 
 def parse(entry: dict[str, Any]) -> Fields | None:
     """Return what a LogEntry of ``k8s.io`` says, None where it is another thing."""
-    payload = _dict(entry.get("protoPayload"))
+    payload = dict_or_empty(entry.get("protoPayload"))
     method = text_or_none(payload.get("methodName"))
     if method is None or (payload.get("serviceName") != "k8s.io" and not method.startswith(_PREFIX)):
         return None
-    operation = _dict(entry.get("operation"))
+    operation = dict_or_empty(entry.get("operation"))
     time = in_utc(entry.get("timestamp"))
-    asked = _dict(payload.get("requestMetadata"))
+    asked = dict_or_empty(payload.get("requestMetadata"))
     *_, verb = method.split(".")
     resource, namespace, name = _object(text_or_none(payload.get("resourceName")) or "")
-    code = _dict(payload.get("status")).get("code", 0)
+    code = dict_or_empty(payload.get("status")).get("code", 0)
     return Fields(
         parser=PARSER,
         event_name="k8s.audit",
@@ -33,7 +33,7 @@ def parse(entry: dict[str, Any]) -> Fields | None:
         time_uncertainty_ns=time[1] if time else None,
         audit_id=text_or_none(operation.get("id")) or text_or_none(entry.get("insertId")),
         audit_stage=_stage(operation),
-        user_name=text_or_none(_dict(payload.get("authenticationInfo")).get("principalEmail")),
+        user_name=text_or_none(dict_or_empty(payload.get("authenticationInfo")).get("principalEmail")),
         event_action=verb,
         object_resource=resource or _of_method(method),
         object_namespace=namespace,
@@ -45,11 +45,8 @@ def parse(entry: dict[str, Any]) -> Fields | None:
 
 def _stage(operation: dict[str, Any]) -> str:
     """Return the stage: an entry that begins an operation without ending it is what ResponseStarted is."""
-    return (
-        "ResponseStarted"
-        if operation.get("first") is True and operation.get("last") is not True
-        else ("ResponseComplete")
-    )
+    is_begun = operation.get("first") is True and operation.get("last") is not True
+    return "ResponseStarted" if is_begun else "ResponseComplete"
 
 
 def _object(path: str) -> tuple[str | None, str | None, str | None]:
@@ -69,7 +66,3 @@ def _of_method(method: str) -> str | None:
     parts = method.removeprefix(_PREFIX).split(".")
     at = next((at for at, part in enumerate(parts) if part[:1] == "v" and part[1:2].isdigit()), None)
     return "/".join(parts[at + 1 : -1]) or None if at is not None else None
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from ashiato.core.record import RowFlags
-from ingest.parse.fields import Fields, text_or_none, unix_nano
+from ingest.parse.fields import Fields, dict_or_empty, text_or_none, unix_nano
 from ingest.parse.times import rfc3339
 
 PARSER: Final = "watch/2"
@@ -58,7 +58,7 @@ def _object(event: _Watch, kind: object) -> Fields:
     if kind == "Event" and event.type != "BOOKMARK":
         return _event(event)
     name = f"k8s.{kind.lower()}" if isinstance(kind, str) and kind else "k8s.watch"
-    metadata = _dict(event.object.get("metadata"))
+    metadata = dict_or_empty(event.object.get("metadata"))
     is_pod = kind == "Pod" and event.type != "BOOKMARK"
     time = _pod_time(event.type, event.object, metadata) if is_pod else _time(event, metadata)
     if event.source == "watch" and event.type == "MODIFIED":
@@ -112,7 +112,7 @@ def _observed(event: _Watch, told: tuple[int, int] | None) -> tuple[int, int] | 
 
 def _unseen(told: object) -> tuple[int, int] | None:
     """Return a range of time as its beginning and its length."""
-    start, end = (unix_nano(_dict(told).get(name)) for name in ("from_unix_nano", "to_unix_nano"))
+    start, end = (unix_nano(dict_or_empty(told).get(name)) for name in ("from_unix_nano", "to_unix_nano"))
     return (start, end - start) if start is not None and end is not None and start <= end else None
 
 
@@ -128,21 +128,24 @@ def _pod_time(type_: str, pod: dict[str, Any], metadata: dict[str, Any]) -> tupl
     created = rfc3339(metadata.get("creationTimestamp"))
     if type_ == "ADDED":
         return created
-    status = _dict(pod.get("status"))
+    status = dict_or_empty(pod.get("status"))
     times = [created] + [
         rfc3339(condition.get("lastTransitionTime"))
         for condition in _list(status.get("conditions"))
         if isinstance(condition, dict)
     ]
     for container in _list(status.get("containerStatuses")):
-        for state in (_dict(container).get("state"), _dict(container).get("lastState")):
-            for phase in _dict(state).values():
-                times += [rfc3339(_dict(phase).get("startedAt")), rfc3339(_dict(phase).get("finishedAt"))]
+        for state in (dict_or_empty(container).get("state"), dict_or_empty(container).get("lastState")):
+            for phase in dict_or_empty(state).values():
+                times += [
+                    rfc3339(dict_or_empty(phase).get("startedAt")),
+                    rfc3339(dict_or_empty(phase).get("finishedAt")),
+                ]
     return max((time for time in times if time is not None), default=None)
 
 
 def _event(event: _Watch) -> Fields:
-    involved = _dict(event.object.get("involvedObject") or event.object.get("regarding"))
+    involved = dict_or_empty(event.object.get("involvedObject") or event.object.get("regarding"))
     time = next(
         (
             found
@@ -163,10 +166,6 @@ def _event(event: _Watch) -> Fields:
         object_namespace=text_or_none(involved.get("namespace")),
         object_name=text_or_none(involved.get("name")),
     )
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _list(value: object) -> list[Any]:
