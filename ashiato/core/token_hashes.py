@@ -16,9 +16,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from ashiato.core.words import Ints, Words, words_of, words_of_texts
+from ashiato.core.words import Ints, Words, words_of_texts
 
 TOKENISER_VERSION: Final = 1
 """Raised whenever a text gives other hashes than before: filters of another version prune nothing."""
@@ -47,13 +46,8 @@ _HEX, _DECIMAL_OCTET, _LETTER = 1, 2, 4
 """Shapes of a token that may be part of an address."""
 
 
-def hashes_of(columns: Iterable[pa.Array[Any] | pa.ChunkedArray[Any]]) -> Hashes:
-    """Return the hashes of all words of some columns of strings, sorted, each once."""
-    return gathered(found for column in columns for words in words_of(column) for found in hashes_in(words))
-
-
 def hashes_of_text(texts: Sequence[str]) -> Hashes:
-    """As :func:`hashes_of`, for texts at hand."""
+    """Return the hashes of all words of some texts, sorted, each once."""
     return gathered(found for words in words_of_texts(texts) for found in hashes_in(words))
 
 
