@@ -94,13 +94,11 @@ class SidecarReader:
         """
         with _usable(kind, pack_sha256):
             return self._first(kind, pack_sha256, lambda held: len(held.whole().header.parts))
-        raise AssertionError
 
     def is_sound(self, kind: SidecarKind, pack_sha256: str) -> bool:
         """Tell whether a sidecar can be used, all of it. Raises TransientError."""
         try:
-            with _usable(kind, pack_sha256):
-                self._first(kind, pack_sha256, _Held.whole)
+            self.parts_of(kind, pack_sha256)
         except UnusableError:
             return False
         return True
