@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ashiato.adapters import files
+from ashiato.core.limits import PACK_NAME_BYTES
 from ingest.batch import Batch
 from ingest.contracts import BuiltPack, LineState
 from ingest.pack import PackBuilder
@@ -35,7 +36,7 @@ def _built(batch: Batch, folder: Path, before: Mapping[str, LineState]) -> tuple
     built: list[BuiltPack] = []
     after: dict[str, LineState] = {}
     for retention_class, pieces in batch.by_source():
-        builder = PackBuilder(folder, retention_class, secrets.token_bytes(32), before)
+        builder = PackBuilder(folder, retention_class, secrets.token_bytes(PACK_NAME_BYTES), before)
         builder.add(pieces)
         if (pack := builder.finish()) is not None:
             built.append(pack)

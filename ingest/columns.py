@@ -168,7 +168,7 @@ def read_bodies(kind: Kind, lines: Lines, columns: Columns) -> None:
     told = bodies.read(lines.buffer, columns.body_start, columns.body_end, rows, timed=timed)
     columns.severity, columns.status, columns.access = told.severity, told.status, told.access
     columns.address_end = told.address_end
-    _take(columns, told, list(range(len(lines))))
+    _take(columns, told, range(len(lines)))
     if replaced:
         _read_replaced(replaced, columns, timed=timed)
 

@@ -21,7 +21,7 @@ from ashiato.core.commit import AddedPack
 from ashiato.core.entities import EntityCollector
 from ashiato.core.errors import EvidenceError, NotHeldError, RefusedError, RejectedError
 from ashiato.core.limits import MIB
-from ashiato.core.manifest import Manifest, RowGroup
+from ashiato.core.manifest import Manifest
 from ashiato.core.ports import ArchiveReader, ObjectRef, ReadableObject
 from ashiato.core.render import render_rows
 from ashiato.core.sidecar_names import KINDS as SIDECAR_KINDS
@@ -264,16 +264,12 @@ def _sums(told: Manifest) -> Iterator[Finding]:
         ("rows of files", sum(file.rows for file in told.files), told.rows),
         ("raw bytes", sum(group.raw_bytes for group in groups), told.raw_bytes),
         ("bytes of ranges", sum(r.end - r.start for file in told.files for r in file.ranges), told.raw_bytes),
-        ("earliest time", min(map(_time_min, groups), default=0), told.time_min_unix_nano),
+        ("earliest time", min((group.time_min_unix_nano for group in groups), default=0), told.time_min_unix_nano),
         ("latest time", max((group.time_max_unix_nano for group in groups), default=0), told.time_max_unix_nano),
     )
     for name, found, stated in totals:
         if found != stated:
             yield Finding(kind="manifest", path=told.path, what=f"its parts have {found} {name}, it states {stated}")
-
-
-def _time_min(group: RowGroup) -> int:
-    return group.time_min_unix_nano
 
 
 def _sha256(stored: ReadableObject) -> str:
