@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -20,9 +20,15 @@ from ashiato.core.events import PartUnavailable, ServiceStarted, ServiceStopped
 from ashiato.core.ports import BusReader
 from ingest import leftovers
 from ingest.archiver import Archiver, ArchiverSettings
+from ingest.fsck import Fsck
+from ingest.inventory_events import InventoryStopped
 from ingest.reparse import reparse
 from ingest.settings import IngestSettings
+from ingest.sidecars import rebuild
 from ingest.tail import TailFolder
+
+if TYPE_CHECKING:
+    from ingest.inventory import InventoryKeeper
 
 _RETRY_S_MAX: Final = 5.0
 
@@ -49,9 +55,7 @@ async def run_inventory(settings: IngestSettings, telemetry: Telemetry, stop: as
         EvidenceError: the journal has a hole, or cannot be read.
 
     """
-    from ingest.inventory import InventoryKeeper  # noqa: PLC0415 - only this role needs it
-
-    keeper = InventoryKeeper(archive.open_writer(settings.archive), telemetry=telemetry)
+    keeper = _keeper(settings, telemetry)
     telemetry.emit(ServiceStarted(version=__version__, detail="inventory"))
     await keeper.run(stop)
     telemetry.emit(ServiceStopped(reason="asked to"))
@@ -65,9 +69,7 @@ def make_inventory(settings: IngestSettings, telemetry: Telemetry, *, again: boo
         EvidenceError: the journal has a hole, or cannot be read.
 
     """
-    from ingest.inventory import InventoryKeeper  # noqa: PLC0415 - only this role needs it
-
-    keeper = InventoryKeeper(archive.open_writer(settings.archive), telemetry=telemetry)
+    keeper = _keeper(settings, telemetry)
     keeper.open(again=again)
     keeper.step()
     root = keeper.root
@@ -77,13 +79,16 @@ def make_inventory(settings: IngestSettings, telemetry: Telemetry, *, again: boo
 
 async def _keep_inventory(settings: IngestSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
     """Keep the pod inventory beside the archiver, which it must not stop: answers say how old it is."""
-    from ingest.inventory import InventoryKeeper  # noqa: PLC0415 - only embedded
-    from ingest.inventory_events import InventoryStopped  # noqa: PLC0415 - the same
-
     try:
-        await InventoryKeeper(archive.open_writer(settings.archive), telemetry=telemetry).run(stop)
+        await _keeper(settings, telemetry).run(stop)
     except AshiatoError as error:
         telemetry.emit(InventoryStopped(error=str(error)))
+
+
+def _keeper(settings: IngestSettings, telemetry: Telemetry) -> InventoryKeeper:
+    from ingest.inventory import InventoryKeeper  # noqa: PLC0415 - an archiver that keeps none needs it not
+
+    return InventoryKeeper(archive.open_writer(settings.archive), telemetry=telemetry)
 
 
 async def drain_archive(settings: IngestSettings, telemetry: Telemetry) -> Mapping[str, int]:
@@ -116,8 +121,6 @@ def reparse_archive(settings: IngestSettings, *, write: bool) -> bytes:
 
 def rebuild_sidecars(settings: IngestSettings, *, again: bool) -> bytes:
     """Make sidecars again, and return what that was as a line of JSON."""
-    from ingest.sidecars import rebuild  # noqa: PLC0415 - only this role needs it
-
     return msgspec.json.encode(rebuild(archive.open_writer(settings.archive), again=again))
 
 
@@ -129,8 +132,6 @@ def run_fsck(settings: IngestSettings, *, full: bool, as_json: bool) -> int:
         NotHeldError: there is no archive.
 
     """
-    from ingest.fsck import Fsck  # noqa: PLC0415 - only this role needs it
-
     reader = archive.open_reader(settings.archive)
     reader.check()
     run = Fsck(reader, full=full)
