@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import fcntl
 import hashlib
-import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from ashiato import __version__
-from ashiato.adapters import files
 from ashiato.adapters.signer import open_signer, read_or_make
 from ashiato.adapters.telemetry import Telemetry
-from ashiato.core.errors import AshiatoError, NotHeldError, RefusedError, SettingsError, TransientError
+from ashiato.core.errors import AshiatoError, NotHeldError, RefusedError, TransientError
 from ashiato.core.events import PartUnavailable, ServiceStarted, ServiceStopped
 from ashiato.core.ids import TOPICS, Kind, check_name
 from ashiato.core.ledger import Config, Gap
@@ -27,6 +24,7 @@ from ashiato.core.ports import BusWriter, Clock
 from collector.attention import Attention
 from collector.beat import Pulse
 from collector.bookmark import Bookmark, Late, Owner, Secret, Stated, Topics
+from collector.claim import claimed
 from collector.delivery import RETRY_S_MAX, RETRY_S_MIN, Delivery
 from collector.discovery import Root, Swept
 from collector.docker import DockerFacts
@@ -93,7 +91,7 @@ class Collector:
             TransientError: the state folder cannot be opened.
 
         """
-        with _claimed(self._state):
+        with claimed(self._state, by="collector"):
             self._open()
             try:
                 await self._run(stop)
@@ -386,24 +384,6 @@ def _is_left(file: Followed) -> bool:
     except (OSError, ContentChangedError):
         # What cannot be read cannot be waited for: the next sweep or the next start names it.
         return False
-
-
-@contextlib.contextmanager
-def _claimed(state: Path) -> Iterator[None]:
-    """Hold the state folder: it belongs to one process, however often it is started."""
-    try:
-        files.make_folder(state)
-        descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise files.disk_error(error, state) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise SettingsError(f"another collector runs on {state}: stop it, or choose another state_dir") from error
-    else:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from ashiato import __version__
-from ashiato.adapters import files
 from ashiato.adapters.signer import read_or_make
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.errors import SettingsError, TransientError
 from ashiato.core.events import PartUnavailable, ServiceStarted, ServiceStopped
 from ashiato.core.ports import Clock
+from collector.claim import claimed
 from collector.watch.api import Api, Place
 from collector.watch.journal import Journal
 from collector.watch.keep import Keeper
@@ -62,7 +59,7 @@ class Watch:
             TransientError: the folders cannot be opened.
 
         """
-        with _claimed(self._state):
+        with claimed(self._state, by="watcher"):
             key = read_or_make(self._state / "values.key", lambda: self._randomness(KEY_BYTES))
             keeper = Keeper(key, self._settings.annotations)
             journal = self._journal = self._open(stop)
@@ -154,21 +151,3 @@ class Watch:
 
     def _jitter(self) -> float:
         return int.from_bytes(self._randomness(4), "big") / 2**32
-
-
-@contextlib.contextmanager
-def _claimed(state: Path) -> Iterator[None]:
-    """Hold the state folder: it belongs to one process."""
-    try:
-        files.make_folder(state)
-        descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise files.disk_error(error, state) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise SettingsError(f"another watcher runs on {state}: stop it, or choose another state_dir") from error
-    else:
-        yield
-    finally:
-        os.close(descriptor)
