@@ -9,12 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from ashiato.adapters import files
 from ashiato.core import ledger
-from ashiato.core.errors import RejectedError, SettingsError, TransientError
+from ashiato.core.errors import RejectedError, SettingsError
 from ashiato.core.ledger import Head, Line, Rotated, Statement
 from ashiato.core.ports import Clock, Signer
-from collector.append_file import AppendFile
+from collector.numbered_files import NumberedFiles
 
 ROTATE_BYTES = 8 * 1024 * 1024
 FILES_KEPT = 4
@@ -37,15 +36,17 @@ class LedgerFile:
         reserve_bytes: int = 0,
         durable_n: int = 0,
     ) -> None:
-        self.folder = folder
         self._node = node
         self._clock = clock
         self._signer = signer
-        self._reserve_bytes = reserve_bytes
-        files.make_folder(folder)
-        self._number = max(self._numbers(), default=1)
+        self._files = NumberedFiles(folder, "ledger", reserve_bytes=reserve_bytes)
         self._head = self._recover(durable_n)
-        self._file = AppendFile(self._path(self._number), reserve_bytes=reserve_bytes)
+        self._files.open(max(self._files.numbers(), default=1))
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self._files.folder
 
     @property
     def head(self) -> Head:
@@ -55,30 +56,28 @@ class LedgerFile:
     @property
     def reserve_left_bytes(self) -> int:
         """What can still be stated although the disk is full (C8)."""
-        return self._file.reserve_left_bytes
+        return self._files.last.reserve_left_bytes
 
     @property
     def is_reserved(self) -> bool:
         """Whether the file system gives room beforehand."""
-        return self._file.is_reserved
+        return self._files.last.is_reserved
 
     def append(self, statements: Sequence[Statement]) -> None:
         """Write statements, durably, in order. Raises TransientError, with nothing written, where the disk is full."""
         if not statements:
             return
-        if self._file.size > ROTATE_BYTES:
-            # On a full disk it goes on in the file that has a reserve.
-            with contextlib.suppress(TransientError):
-                self._rotate()
-        if self._file.size == 0 and self._number > 1:
-            statements = [Rotated(predecessor=self._path(self._number - 1).name), *statements]
+        if self._files.last.size > ROTATE_BYTES:
+            self._files.turn()
+        if self._files.last.size == 0 and self._files.name_before:
+            statements = [Rotated(predecessor=self._files.name_before), *statements]
         self._write(statements)
 
     def since(self, n: int) -> Iterator[Line]:
         """Yield the lines from number ``n`` on, in order."""
         newest_first = []
-        for number in sorted(self._numbers(), reverse=True):
-            lines = self._path(number).read_bytes().splitlines()
+        for number in reversed(self._files.numbers()):
+            lines = self._files.path(number).read_bytes().splitlines()
             newest_first.append(lines)
             if lines and _number_of(lines[0]) <= n:
                 break
@@ -89,14 +88,13 @@ class LedgerFile:
 
     def forget(self, path: Path) -> None:
         """Remove a file that is acknowledged and bookmarked, unless it is one of the newest."""
-        numbers = sorted(self._numbers())
-        if path.parent == self.folder and path.name in {self._path(n).name for n in numbers[:-FILES_KEPT]}:
+        if path in map(self._files.path, self._files.numbers()[:-FILES_KEPT]):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._files.close()
 
     def _write(self, statements: Sequence[Statement]) -> None:
         head, lines = self._head, []
@@ -106,36 +104,13 @@ class LedgerFile:
                 boot_nano=self._clock.monotonic_nano(), signer=self._signer,
             )  # fmt: skip
             lines.append(line)
-        self._file.append(b"".join(lines))
+        self._files.last.append(b"".join(lines))
         self._head = head
-
-    def _rotate(self) -> None:
-        """Begin the next file, once its reserve is taken; the file before it gives back what it did not use."""
-        path = self._path(self._number + 1)
-        try:
-            following = AppendFile(path, reserve_bytes=self._reserve_bytes)
-        except OSError as error:
-            raise files.disk_error(error, self.folder) from error
-        if following.is_reserved and following.reserve_left_bytes < self._reserve_bytes:
-            following.close()
-            path.unlink(missing_ok=True)
-            raise TransientError("no room for the next ledger file", path=str(path))
-        before, self._file = self._file, following
-        before.release()
-        before.close()
-        self._number += 1
-
-    def _numbers(self) -> list[int]:
-        stems = [path.stem.removeprefix("ledger-") for path in self.folder.glob("ledger-*.jsonl")]
-        return [int(stem) for stem in stems if stem.isdecimal()]
-
-    def _path(self, number: int) -> Path:
-        return self.folder / f"ledger-{number:06d}.jsonl"
 
     def _recover(self, durable_n: int) -> Head:
         """Return the head behind the last whole line; a torn end is cut off."""
-        for number in sorted(self._numbers(), reverse=True):
-            path = self._path(number)
+        for number in reversed(self._files.numbers()):
+            path = self._files.path(number)
             stored = path.read_bytes()
             whole = _whole(stored, durable_n)
             if whole != len(stored):

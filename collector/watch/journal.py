@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,7 @@ from ashiato.adapters.telemetry import Telemetry
 from ashiato.core.errors import AshiatoError, TransientError
 from ashiato.core.events import PartUnavailable
 from ashiato.core.ports import Clock
-from collector.append_file import AppendFile
+from collector.numbered_files import NumberedFiles
 from collector.watch import lines
 from collector.watch.lines import Entry
 from collector.watch_events import WatchFileRemoved, WatchStateLost
@@ -82,25 +82,28 @@ class Journal:
         telemetry: Telemetry, stop: threading.Event,
     ) -> None:  # fmt: skip
         self.lock = threading.RLock()
-        self._folder = folder
         self._state_file = state_file
         self._rotate_bytes = rotate_bytes
         self._files_kept = files_kept
-        self._reserve_bytes = reserve_bytes
         self._clock = clock
         self._telemetry = telemetry
         self._stop = stop
-        files.make_folder(folder)
+        self._files = NumberedFiles(folder, "watch", reserve_bytes=reserve_bytes)
         self._stated_number, self._is_dirty = 0, False
         self.is_waiting = False
         """The disk has no room."""
         self._standing: dict[str, Standing] = {}
         is_whole = self._recover()
-        self.number = max((*self._numbers(), self._stated_number))
-        if not is_whole or not self._path(self.number).exists():
+        number = max((*self._files.numbers(), self._stated_number))
+        if not is_whole or not self._files.path(number).exists():
             # A number that was given is not given again, whatever became of its file.
-            self.number += 1
-        self._file = AppendFile(self._path(self.number), reserve_bytes=reserve_bytes)
+            number += 1
+        self._files.open(number)
+
+    @property
+    def number(self) -> int:
+        """Of the present file."""
+        return self._files.number
 
     def standing(self, resource: str) -> Standing:
         """Return where a resource stands; changed by :meth:`commit` alone."""
@@ -137,10 +140,8 @@ class Journal:
 
     def turn(self) -> int:
         """Begin a new file where the present one is full; return the number of the present one. Needs the lock."""
-        if self._file.size >= self._rotate_bytes:
-            # Where that fails, the present file takes more.
-            with contextlib.suppress(TransientError):
-                self._rotate()
+        if self._files.last.size >= self._rotate_bytes:
+            self._files.turn()
         return self.number
 
     def checkpoint(self) -> None:
@@ -148,14 +149,14 @@ class Journal:
         with self.lock:
             if not self._is_dirty:
                 return
-            state = _State(number=self.number, offset=self._file.size, resources=self._standing)
+            state = _State(number=self.number, offset=self._files.last.size, resources=self._standing)
             files.replace(self._state_file, msgspec.msgpack.encode(state))
             self._stated_number, self._is_dirty = self.number, False
             self._forget()
 
     def close(self) -> None:
         """Let go of the file."""
-        self._file.close()
+        self._files.close()
 
     # -- writing ---------------------------------------------------------------------------------------------
 
@@ -163,16 +164,16 @@ class Journal:
         if not added:
             return
         while True:
-            if self._file.size == 0:
-                before = self._path(self.number - 1).name if self.number > 1 else ""
-                added = [lines.file_line(self.number, before, now=self._clock.now_unix_nano()), *added]
+            if self._files.last.size == 0:
+                named = lines.file_line(self.number, self._files.name_before, now=self._clock.now_unix_nano())
+                added = [named, *added]
             try:
-                self._file.append(b"".join(added))
+                self._files.last.append(b"".join(added))
             except TransientError as error:
                 waits = PartUnavailable(part="watch_folder", error=str(error), retry_in_ms=int(RETRY_S * 1000))
                 self._telemetry.emit(waits)
                 self.is_waiting = True
-                if self._file.size == 0:
+                if self._files.last.size == 0:
                     added = added[1:]
                 if self._stop.wait(RETRY_S):
                     raise StoppedError("asked to stop while there is no room on the disk") from error
@@ -180,36 +181,21 @@ class Journal:
                 self.is_waiting = False
                 return
 
-    def _rotate(self) -> None:
-        """Begin the next file, once it has its reserve. Raises TransientError."""
-        path = self._path(self.number + 1)
-        try:
-            following = AppendFile(path, reserve_bytes=self._reserve_bytes)
-        except OSError as error:
-            raise files.disk_error(error, self._folder) from error
-        if following.is_reserved and following.reserve_left_bytes < self._reserve_bytes:
-            following.close()
-            path.unlink(missing_ok=True)
-            raise TransientError("no room for the next file of the watch", path=str(path))
-        before, self._file = self._file, following
-        before.release()
-        before.close()
-        self.number += 1
-
     def _forget(self) -> None:
         """Remove the oldest files, but none that the state still needs."""
-        for number in sorted(self._numbers())[: -self._files_kept]:
+        for number in self._files.numbers()[: -self._files_kept]:
             if number < self._stated_number:
+                path = self._files.path(number)
                 with contextlib.suppress(OSError):
-                    self._path(number).unlink()
-                    self._telemetry.emit(WatchFileRemoved(path=str(self._path(number))))
+                    path.unlink()
+                    self._telemetry.emit(WatchFileRemoved(path=str(path)))
 
     # -- reading back ----------------------------------------------------------------------------------------
 
     def _recover(self) -> bool:
         """Take in the state, and the lines behind it; return whether the newest file can be appended to."""
         state, why = self._load()
-        numbers = sorted(self._numbers())
+        numbers = self._files.numbers()
         if state is not None:
             self._standing, self._stated_number = state.resources, state.number
             return self._replay([n for n in numbers if n >= state.number], state.number, state.offset)
@@ -236,7 +222,7 @@ class Journal:
     def _replay(self, numbers: Sequence[int], first: int, offset: int) -> bool:
         is_whole = True
         for number in numbers:
-            stored = self._path(number).read_bytes()
+            stored = self._files.path(number).read_bytes()
             is_whole = not stored or stored.endswith(b"\n")
             for raw in stored[offset if number == first else 0 :].splitlines(keepends=True):
                 try:
@@ -278,10 +264,3 @@ class Journal:
             standing.resource_version, standing.contact_unix_nano = told.resource_version, observed
         elif written.source == lines.LIST:
             standing.contact_unix_nano = standing.contact_unix_nano or observed
-
-    def _numbers(self) -> Iterator[int]:
-        stems = (path.stem.removeprefix("watch-") for path in self._folder.glob("watch-*.jsonl"))
-        return (int(stem) for stem in stems if stem.isdecimal())
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"watch-{number:06d}.jsonl"
