@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
 import json
+import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from ashiato.adapters.bus import BusSettings
 from ashiato.adapters.bus_memory import MemoryBroker, MemoryKeeper, MemoryWriter
@@ -20,6 +23,7 @@ from ashiato.core import frame, ledger
 from ashiato.core.chunk import Chunk, ChunkFlags
 from ashiato.core.errors import RefusedError, TransientError
 from ashiato.core.ids import Kind, Source
+from ashiato.core.ledger import Born
 from ashiato.core.ports import BusWriter, Partition
 from collector.service import Collector
 from collector.settings import CollectorSettings
@@ -154,6 +158,16 @@ class Node:
             stop.set()
             await asyncio.wait_for(task, DEADLINE_S)
 
+    @contextlib.asynccontextmanager
+    async def cut_off(self, log: Path, *, kind: Kind = Kind.CONTAINER) -> AsyncIterator[FlakyWriter]:
+        """Run a collector for the block that has shipped ten lines of a log when its bus goes away."""
+        writer = FlakyWriter(self.broker)
+        self.write(log, lines(0, 10))
+        async with self.collector(writer):
+            await until(lambda: self.contents(kind) == [lines(0, 10)])
+            writer.away = True
+            yield writer
+
     def files(self, kind: Kind = Kind.CONTAINER) -> list[HeldFile]:
         """Return what the bus holds of files of a kind, in the order of their ids."""
         held = reassemble(chunks_of(self.broker))
@@ -183,3 +197,26 @@ async def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "not reached before the deadline"
         await asyncio.sleep(0.01)
+
+
+async def until_born(node: Node, count: int) -> None:
+    await until(lambda: len(node.stated(Born)) == count)
+
+
+def lines(first: int, count: int, *, width: int = 40) -> bytes:
+    """Return lines as a container's log has them, each of which says its number."""
+    return b"".join(b"2026-11-24T10:00:00.%09dZ stdout F %0*d\n" % (n, width, n) for n in range(first, first + count))
+
+
+@contextlib.contextmanager
+def unreadable(log: Path) -> Iterator[set[Path]]:
+    """Let every read of a log fail, for the block or until it is taken from the set."""
+    really_read, broken = os.pread, {log}
+
+    def fail(descriptor: int, length: int, offset: int) -> bytes:
+        if Path(f"/proc/self/fd/{descriptor}").resolve() in broken:
+            raise OSError(errno.EIO, "Input/output error")
+        return really_read(descriptor, length, offset)
+
+    with mock.patch("collector.content.os.pread", fail):
+        yield broken

@@ -6,7 +6,6 @@ import errno
 import gzip
 import os
 import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,20 +17,16 @@ from ashiato.core.ledger import Beat, Born, Closed, Config, Gap
 from ashiato.core.limits import FRAME_RAW_BYTES_TARGET
 from collector.content import Gzipped
 from collector.planner import GZIPPED_OPEN_MAX
-from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, reassemble, until
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(root=tmp_path)
-
-
-def lines(first: int, count: int, *, width: int = 40) -> bytes:
-    return b"".join(b"2026-11-24T10:00:00.%09dZ stdout F %0*d\n" % (n, width, n) for n in range(first, first + count))
-
-
-async def until_born(node: Node, count: int) -> None:
-    await until(lambda: len(node.stated(Born)) == count)
+from tests.simulation.collector_node import (
+    FlakyWriter,
+    Node,
+    chunks_of,
+    lines,
+    reassemble,
+    unreadable,
+    until,
+    until_born,
+)
 
 
 async def test_every_kind_of_file_below_a_folder_arrives_byte_for_byte(node: Node) -> None:
@@ -83,11 +78,8 @@ async def test_rotations_while_it_runs_keep_every_byte_and_one_id_for_each_file(
 
 
 async def test_several_rotations_while_the_bus_is_away_lose_nothing(node: Node) -> None:
-    log, writer = node.pod_log(), FlakyWriter(node.broker)
-    node.write(log, lines(0, 10))
-    async with node.collector(writer):
-        await until(lambda: node.contents() == [lines(0, 10)])
-        writer.away = True
+    log = node.pod_log()
+    async with node.cut_off(log) as writer:
         node.write(log, lines(10, 10))
         for turn in range(3):
             log.rename(log.with_name(f"0.log.20261124-10000{turn}"))
@@ -215,11 +207,8 @@ async def test_a_file_that_is_unlinked_while_open_is_drained_and_closed(node: No
 
 
 async def test_a_file_that_shrinks_leaves_a_gap_and_is_another_file(node: Node) -> None:
-    log, writer = node.pod_log(), FlakyWriter(node.broker)
-    node.write(log, lines(0, 10))
-    async with node.collector(writer):
-        await until(lambda: node.contents() == [lines(0, 10)])
-        writer.away = True
+    log = node.pod_log()
+    async with node.cut_off(log) as writer:
         node.write(log, lines(10, 10))
         await until(lambda: writer.refused and node.telemetry and node.telemetry.value("backlog_bytes") > 0)
         log.write_bytes(b"anew\n")
@@ -322,21 +311,14 @@ async def test_a_folder_that_cannot_be_listed_is_named(node: Node, monkeypatch: 
     assert gap.source.endswith("/secret")
 
 
-async def test_a_read_that_fails_is_named_once_and_tried_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_read_that_fails_is_named_once_and_tried_again(node: Node) -> None:
     log = node.pod_log()
-    really_read, broken = os.pread, True
-
-    def fail(descriptor: int, length: int, offset: int) -> bytes:
-        if broken and Path(f"/proc/self/fd/{descriptor}").resolve() == log:
-            raise OSError(errno.EIO, "Input/output error")
-        return really_read(descriptor, length, offset)
-
-    monkeypatch.setattr("collector.content.os.pread", fail)
     node.write(log, lines(0, 10))
-    async with node.collector():
-        await until(lambda: node.stated(Gap) and len(node.stated(Beat)) > 1)
-        broken = False
-        await until(lambda: node.contents() == [lines(0, 10)])
+    with unreadable(log) as broken:
+        async with node.collector():
+            await until(lambda: node.stated(Gap) and len(node.stated(Beat)) > 1)
+            broken.clear()
+            await until(lambda: node.contents() == [lines(0, 10)])
     assert [gap.reason for gap in node.stated(Gap)] == ["unreadable"]
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from functools import partial
-from pathlib import Path
-
-import pytest
 
 from ashiato.adapters.bus_memory import MemoryBroker, MemoryWriter
 from ashiato.core.ids import TOPIC_BULK, Kind, Source, partition_of
@@ -19,11 +16,6 @@ from collector.schedule import Rate
 from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, until
 
 LINE = b"2026-11-24T10:00:00.0Z stdout F %06d some words that fill the line\n"
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(root=tmp_path)
 
 
 class StuckWriter(MemoryWriter):

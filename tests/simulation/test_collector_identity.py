@@ -6,6 +6,7 @@ import errno
 import gzip
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from ashiato.core.chunk import ChunkFlags
 from ashiato.core.ids import Kind
 from ashiato.core.ledger import Beat, Born, Closed, Gap
 from collector import bookmark
+from collector.bookmark import Acked, Known, Remembered, Stated, Topics
 from collector.followed import digest
 from collector.planner import COPY_STILL_NS
-from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, until
+from tests.simulation.collector_node import Node, chunks_of, lines, until
 
 BANNER = b"starting the same program with the same words\n" * 100
 QUICK_COPY_NS = 300_000_000
@@ -27,10 +29,6 @@ QUICK_COPY_NS = 300_000_000
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
     return Node(root=tmp_path, settings={"all_files": True})
-
-
-def lines(first: int, count: int) -> bytes:
-    return b"".join(b"2026-11-24T10:00:00.%09dZ stdout F %040d\n" % (n, n) for n in range(first, first + count))
 
 
 def inode(path: Path) -> int:
@@ -51,6 +49,17 @@ def reuse(path: Path, number: int, content: bytes) -> None:
         made.unlink()
     if not path.exists():
         pytest.skip("this file system does not use an inode's number again soon")
+
+
+def write_bookmark_anew(node: Node, tell: Callable[[Remembered], tuple[Known, Acked]]) -> None:
+    """Let the bookmark say of each of its files what ``tell`` says."""
+    path = node.state / "bookmark"
+    contents = bookmark.remembered(path)
+    entries: list[Any] = [contents.owner, Topics(partitions=contents.partitions), Stated(n=contents.stated)]
+    for file in contents.files.values():
+        known, acked = tell(file)
+        entries += [known, file.head, acked]
+    path.write_bytes(b"".join(map(bookmark._encode, entries)))
 
 
 async def test_an_inode_that_is_used_again_while_it_was_down_is_another_file_however_alike(node: Node) -> None:
@@ -90,20 +99,15 @@ async def test_a_bookmark_of_the_release_before_goes_on(node: Node) -> None:
     node.write(log, lines(0, 100))
     async with node.collector():
         await until(lambda: node.contents(Kind.FILE) == [lines(0, 100)])
-    path = node.state / "bookmark"
-    contents, _ = bookmark._read(path)
-    entries: list[Any] = [contents.owner, bookmark.Topics(partitions=contents.partitions)]
-    entries.append(bookmark.Stated(n=contents.stated))
-    for file_id, file in contents.files.items():
+
+    def as_before(file: Remembered) -> tuple[Known, Acked]:
         content = (node.state / "ledger/ledger-000001.jsonl" if "ledger" in file.path else log).read_bytes()
-        entries += [msgspec.structs.replace(file.known, generation=0), file.head]
-        entries.append(
-            bookmark.Acked(
-                file_id=file_id, offset=file.offset, position=file.position,
-                guard=digest(content[: file.offset][-64:], 8),
-            )
+        return msgspec.structs.replace(file.known, generation=0), Acked(
+            file_id=file.known.file_id, offset=file.offset, position=file.position,
+            guard=digest(content[: file.offset][-64:], 8),
         )  # fmt: skip
-    path.write_bytes(b"".join(map(bookmark._encode, entries)))
+
+    write_bookmark_anew(node, as_before)
     # when
     node.write(log, lines(100, 5))
     async with node.collector():
@@ -118,18 +122,13 @@ async def test_a_device_that_has_another_number_after_a_restart_is_the_same(node
     node.write(log, lines(0, 10))
     async with node.collector():
         await until(lambda: node.contents(Kind.FILE) == [lines(0, 10)])
-    path = node.state / "bookmark"
-    contents, _ = bookmark._read(path)
-    moved = [msgspec.structs.replace(file.known, device=12345) for file in contents.files.values()]
-    entries: list[Any] = [contents.owner, bookmark.Topics(partitions=contents.partitions)]
-    entries.append(bookmark.Stated(n=contents.stated))
-    for known in moved:
-        file = contents.files[known.file_id]
-        acked = bookmark.Acked(
-            file_id=known.file_id, offset=file.offset, position=0, guard=file.guard, guard_bytes=file.guard_bytes
+
+    def moved(file: Remembered) -> tuple[Known, Acked]:
+        return msgspec.structs.replace(file.known, device=12345), Acked(
+            file_id=file.known.file_id, offset=file.offset, position=0, guard=file.guard, guard_bytes=file.guard_bytes
         )
-        entries += [known, file.head, acked]
-    path.write_bytes(b"".join(bookmark._encode(entry) for entry in entries))
+
+    write_bookmark_anew(node, moved)
     node.write(log, lines(10, 5))
     async with node.collector():
         await until(lambda: node.contents(Kind.FILE) == [lines(0, 15)])
@@ -151,11 +150,8 @@ async def test_a_file_system_without_generations_is_named_once(node: Node, monke
 
 async def test_a_copy_that_is_truncated_next_goes_on_in_its_copy(node: Node) -> None:
     """``copytruncate``: what was not shipped before the truncation is read from the copy, under the same id."""
-    log, writer = node.logs / "app.log", FlakyWriter(node.broker)
-    node.write(log, lines(0, 10))
-    async with node.collector(writer):
-        await until(lambda: node.contents(Kind.FILE) == [lines(0, 10)])
-        writer.away = True
+    log = node.logs / "app.log"
+    async with node.cut_off(log, kind=Kind.FILE) as writer:
         node.write(log, lines(10, 10))
         shutil.copyfile(log, log.with_name("app.log.1"))
         os.truncate(log, 0)
@@ -188,11 +184,8 @@ async def test_copytruncate_while_it_was_down_loses_and_doubles_nothing(node: No
 
 
 async def test_bytes_seen_and_lost_between_copy_and_truncation_are_a_gap(node: Node) -> None:
-    log, writer = node.logs / "app.log", FlakyWriter(node.broker)
-    node.write(log, lines(0, 10))
-    async with node.collector(writer):
-        await until(lambda: node.contents(Kind.FILE) == [lines(0, 10)])
-        writer.away = True
+    log = node.logs / "app.log"
+    async with node.cut_off(log, kind=Kind.FILE) as writer:
         shutil.copyfile(log, log.with_name("app.log.1"))
         node.write(log, lines(10, 10))
         await until(lambda: writer.refused and node.telemetry and node.telemetry.value("backlog_bytes") > 0)

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-
-import pytest
 
 from ashiato.core.ids import Kind
 from tests.simulation.collector_node import Node, until
 
 ODD = (b"new\nline.log", b"bad\xff\xfe.log", b"esc\x1b]0;x\x07.log", b"quote\"'`$x`\\.log", "足跡.log".encode())
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(root=tmp_path)
 
 
 async def test_files_of_odd_names_arrive_and_go_on_after_a_restart(node: Node) -> None:

@@ -16,14 +16,9 @@ from ashiato.core.ledger import Born, Closed, Config, Gap
 from collector.content import Plain
 from collector.descriptors import Descriptors
 from collector.notify import Notifier
-from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, until
+from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, lines, unreadable, until
 
 FEW = 20
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(root=tmp_path)
 
 
 @pytest.fixture
@@ -31,10 +26,6 @@ def few_descriptors(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let files have only so many descriptors."""
     monkeypatch.setattr("collector.registry.for_this_process", lambda: Descriptors(FEW))
     return FEW
-
-
-def lines(first: int, count: int) -> bytes:
-    return b"".join(b"2026-11-24T10:00:00.%09dZ stdout F %040d\n" % (n, n) for n in range(first, first + count))
 
 
 def held_plain(collector: Any) -> int:
@@ -149,24 +140,15 @@ async def test_a_pipe_that_took_the_place_of_a_file_is_refused_without_waiting(t
         Plain(tmp_path / "0.log")
 
 
-async def test_a_read_that_fails_twice_is_named_twice(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_read_that_fails_twice_is_named_twice(node: Node) -> None:
     log = node.pod_log()
-    really_read, broken = os.pread, False
-
-    def fail(descriptor: int, length: int, offset: int) -> bytes:
-        if broken and Path(f"/proc/self/fd/{descriptor}").resolve() == log:
-            raise OSError(errno.EIO, "Input/output error")
-        return really_read(descriptor, length, offset)
-
-    monkeypatch.setattr("collector.content.os.pread", fail)
     node.write(log, lines(0, 1))
     async with node.collector():
         await until(lambda: node.contents() == [lines(0, 1)])
         for turn in (1, 2):
-            broken = True
-            node.write(log, lines(turn, 1))
-            await until(lambda: len(node.stated(Gap)) == turn)  # noqa: B023
-            broken = False
+            with unreadable(log):
+                node.write(log, lines(turn, 1))
+                await until(lambda: len(node.stated(Gap)) == turn)  # noqa: B023
             await until(lambda: node.contents() == [lines(0, turn + 1)])  # noqa: B023
     assert [(gap.reason, gap.offset_start) for gap in node.stated(Gap)] == [
         ("unreadable", str(len(lines(0, 1)))), ("unreadable", str(len(lines(0, 2)))),

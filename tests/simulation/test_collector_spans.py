@@ -7,7 +7,6 @@ import errno
 import gzip
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,17 +20,8 @@ from collector.bookmark import Acked, Bookmark
 from collector.followed import Followed
 from collector.service import Collector
 from collector.spans import Spans
-from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, until
+from tests.simulation.collector_node import FlakyWriter, Node, chunks_of, lines, until
 from tests.simulation.spans_held import check_spans, lengths, verified
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(root=tmp_path)
-
-
-def lines(first: int, count: int, *, width: int = 40) -> bytes:
-    return b"".join(b"2026-11-24T10:00:00.%09dZ stdout F %0*d\n" % (n, width, n) for n in range(first, first + count))
 
 
 def attested(node: Node) -> int:
@@ -100,11 +90,8 @@ async def test_a_closed_file_is_stated_to_its_end_before_it_is_closed(node: Node
 
 
 async def test_c9_a_truncated_file_is_stated_up_to_its_gap(node: Node) -> None:
-    log, writer = node.pod_log(), FlakyWriter(node.broker)
-    node.write(log, lines(0, 10))
-    async with node.collector(writer):
-        await until(lambda: node.contents() == [lines(0, 10)])
-        writer.away = True
+    log = node.pod_log()
+    async with node.cut_off(log) as writer:
         node.write(log, lines(10, 10))
         await until(lambda: writer.refused)
         log.write_bytes(b"")

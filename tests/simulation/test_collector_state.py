@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,20 +16,7 @@ from ashiato.core.errors import SettingsError, TransientError
 from ashiato.core.ledger import Beat, Born, Closed, Config, Gap
 from collector.beat import MOVED_MAX
 from collector.importer import Importer
-from tests.simulation.collector_node import FlakyWriter, Node, until
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(root=tmp_path)
-
-
-def lines(first: int, count: int, *, width: int = 40) -> bytes:
-    return b"".join(b"2026-11-24T10:00:00.%09dZ stdout F %0*d\n" % (n, width, n) for n in range(first, first + count))
-
-
-async def until_born(node: Node, count: int) -> None:
-    await until(lambda: len(node.stated(Born)) == count)
+from tests.simulation.collector_node import FlakyWriter, Node, lines, until
 
 
 async def test_a_torn_bookmark_is_mended_and_said(node: Node) -> None:

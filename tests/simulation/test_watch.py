@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,17 +18,6 @@ from tests.parts.apiserver import ApiServer, serving
 from tests.parts.watcher import Watcher, pod, until
 
 PODS = {"resources": ("pods",)}
-
-
-@pytest.fixture
-def api() -> Iterator[ApiServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def watcher(api: ApiServer, tmp_path: Path) -> Watcher:
-    return Watcher(tmp_path, kube_url=api.url, **PODS)
 
 
 def synced(watcher: Watcher, api: ApiServer) -> bool:

@@ -16,23 +16,12 @@ import pytest
 
 from ashiato.core.ids import Kind
 from ashiato.core.ledger import Gap
-from tests.parts.apiserver import ApiServer, serving
+from tests.parts.apiserver import ApiServer
 from tests.parts.watcher import Watcher, pod, until
 from tests.simulation import collector_node
 from tests.simulation.collector_node import Node
 
 KILLS = 20
-
-
-@pytest.fixture
-def api() -> Iterator[ApiServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def watcher(api: ApiServer, tmp_path: Path) -> Watcher:
-    return Watcher(tmp_path, kube_url=api.url, resources=("pods",))
 
 
 def start(watcher: Watcher, **settings: object) -> subprocess.Popen[bytes]:
