@@ -135,6 +135,14 @@ class Site(Node):
             self.task.result()
             raise AssertionError("the collector stopped by itself")
 
+    def read_log(self, count: int, *, seconds: float = 3, **settings: Any) -> Path:
+        """Write a log of so many lines, start a collector, and give it time to read them; return where it lies."""
+        log = self.pod_log()
+        self.truth.append(log, self.truth.lines("web", count))
+        self.start(**settings)
+        self.pass_time(seconds)
+        return log
+
     def plant(self, what: Any) -> asyncio.Task[Any]:
         """Let something of the node run beside the collector, and outlive it."""
         return self.loop.create_task(what, name="plant")

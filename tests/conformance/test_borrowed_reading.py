@@ -79,10 +79,7 @@ def test_a_reply_that_is_lost_makes_no_line_come_twice(site: Site) -> None:
 
 
 def test_stopping_while_the_bus_is_away_keeps_what_was_not_sent(site: Site) -> None:
-    log = site.pod_log()
-    site.truth.append(log, site.truth.lines("web", 10))
-    site.start(drain_s=2)
-    site.pass_time(3)
+    log = site.read_log(10, drain_s=2)
     site.writer.away = True
     site.truth.append(log, site.truth.lines("web", 5000))
     site.pass_time(1)

@@ -109,10 +109,7 @@ def test_a_copy_of_a_file_that_has_ended_is_read_and_let_go_of(site: Site) -> No
 
 
 def test_copytruncate_across_a_restart(site: Site) -> None:
-    log = site.pod_log()
-    site.truth.append(log, site.truth.lines("web", 40))
-    site.start()
-    site.pass_time(3)
+    log = site.read_log(40)
     site.stop()
     site.truth.append(log, site.truth.lines("web", 40))
     site.truth.copy(log, log.with_name("0.log.20261124-100000"))
@@ -159,10 +156,7 @@ def test_a_file_that_is_truncated_and_written_again(site: Site) -> None:
 @pytest.mark.xfail(strict=True, reason="a truncation's gap ends with what was seen, which is no upper bound")
 def test_what_is_written_between_the_last_look_and_a_truncation_is_named(site: Site) -> None:
     """Nobody can know how much it was: the gap has no end."""
-    log = site.pod_log()
-    site.truth.append(log, site.truth.lines("web", 10))
-    site.start()
-    site.pass_time(3)
+    log = site.read_log(10)
     site.truth.append(log, site.truth.lines("web", 10))
     site.truth.truncate(log)
     verdict = site.settled()
@@ -170,10 +164,7 @@ def test_what_is_written_between_the_last_look_and_a_truncation_is_named(site: S
 
 
 def test_truncated_while_the_bus_is_away_is_an_exact_gap(site: Site) -> None:
-    log = site.pod_log()
-    site.truth.append(log, site.truth.lines("web", 10))
-    site.start()
-    site.pass_time(3)
+    log = site.read_log(10)
     site.writer.away = True
     held = log.stat().st_size
     site.truth.append(log, site.truth.lines("web", 10))
@@ -224,10 +215,7 @@ def test_a_file_that_is_moved_out_of_sight_is_read_to_its_end(site: Site) -> Non
 
 
 def test_moved_away_truncated_and_moved_back(site: Site) -> None:
-    log = site.pod_log()
-    site.truth.append(log, site.truth.lines("web", 40))
-    site.start()
-    site.pass_time(3)
+    log = site.read_log(40)
     away = site.root / "away"
     away.mkdir()
     site.truth.rename(log, away / "0.log")
