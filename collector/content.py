@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import gzip
 import hashlib
 import os
-import sys
 import threading
 import zlib
 from dataclasses import dataclass, replace
@@ -16,11 +14,11 @@ from stat import S_ISREG
 from typing import Final, Protocol
 
 from collector.descriptors import Descriptors
+from collector.generation import generation_of
 
 _STEP: Final = 256 * 1024
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 """Nothing is waited for: what became a pipe since it was found opens at once, and is refused."""
-_FS_IOC_GETVERSION: Final = 0x80087601
 GUARD_BYTES: Final = 256
 """More than one line of most logs: lines that end alike differ in their beginnings."""
 
@@ -302,15 +300,3 @@ def _look(stat: os.stat_result) -> Look:
         size=stat.st_size, unlinked=stat.st_nlink == 0, modified_nano=stat.st_mtime_ns, changed_nano=stat.st_ctime_ns,
         stored_size=stat.st_size,
     )  # fmt: skip
-
-
-def generation_of(descriptor: int) -> int:
-    """Return what tells an inode from the one that had its number before; 0 where the file system tells none."""
-    told = bytearray(8)
-    try:
-        fcntl.ioctl(descriptor, _FS_IOC_GETVERSION, told)
-    except OSError:
-        # overlay, NFS, tmpfs: identity rests on the inode and on the bytes there
-        return 0
-    # The kernel writes 32 bits, whatever the request says.
-    return int.from_bytes(told[:4], sys.byteorder)

@@ -16,9 +16,9 @@ from ashiato.adapters.bus import BusSettings, open_writer
 from ashiato.adapters.clock import clock_state
 from ashiato.core.errors import AshiatoError, NotHeldError
 from ashiato.core.ids import TOPICS
-from collector.content import generation_of
 from collector.discovery import Candidate
 from collector.doctor.report import Finding, State
+from collector.generation import generation_of
 
 STATE_BYTES_FREE_MIN: Final = 256 * 1024 * 1024
 BUS_TIMEOUT_S: Final = 20.0

@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import json
 import os
 import re
 import stat
-import struct
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,12 +20,12 @@ from pathlib import Path
 from typing import Final
 
 from ashiato.adapters.clock import SystemClock
+from collector.generation import generation_of
 
 LOG_NAME: Final = re.compile(r"\.(?:log|jsonl?|txt|ndjson)(?:[.-]\d[0-9T.:_-]*)?\Z")
 DEPTH_MAX: Final = 12
 FROM: Final = ".from"
 GONE: Final = ".gone"
-_FS_IOC_GETVERSION: Final = 0x80087601
 _AT_FDCWD: Final = -100
 _AT_SYMLINK_FOLLOW: Final = 0x400
 NO_LOGS: Final = ("config.v2.json", "hostconfig.json")
@@ -172,15 +170,6 @@ def link(descriptor: int, path: str) -> None:
     if libc.linkat(_AT_FDCWD, behind, _AT_FDCWD, os.fsencode(path), _AT_SYMLINK_FOLLOW) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
-
-
-def generation_of(descriptor: int) -> int:
-    """Return the generation of a file's inode, 0 where the file system does not tell."""
-    try:
-        told = fcntl.ioctl(descriptor, _FS_IOC_GETVERSION, b"\0" * 8)
-    except OSError:
-        return 0
-    return int(struct.unpack("=l", told[:4])[0]) & 0xFFFFFFFF
 
 
 def say(event: str, *, level: str = "info", **facts: object) -> None:

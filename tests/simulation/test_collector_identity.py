@@ -139,7 +139,7 @@ async def test_a_file_system_without_generations_is_named_once(node: Node, monke
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
 
-    monkeypatch.setattr("collector.content.fcntl.ioctl", refuse)
+    monkeypatch.setattr("collector.generation.fcntl.ioctl", refuse)
     for number in range(3):
         node.write(node.logs / f"app-{number}.log", lines(number, 3))
     async with node.collector():
