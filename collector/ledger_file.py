@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import msgspec
@@ -73,18 +74,9 @@ class LedgerFile:
             statements = [Rotated(predecessor=self._files.name_before), *statements]
         self._write(statements)
 
-    def since(self, n: int) -> Iterator[Line]:
-        """Yield the lines from number ``n`` on, in order."""
-        newest_first = []
-        for number in reversed(self._files.numbers()):
-            lines = self._files.path(number).read_bytes().splitlines()
-            newest_first.append(lines)
-            if lines and _number_of(lines[0]) <= n:
-                break
-        for lines in reversed(newest_first):
-            for raw in lines:
-                if (line := _decoded(raw)) is not None and line.n >= n:
-                    yield line
+    def since(self, n: int) -> list[Line]:
+        """Return the lines from number ``n`` on, in order. What lies before them is not read through."""
+        return list(takewhile(lambda line: line.n >= n, self._newest_first()))[::-1]
 
     def forget(self, path: Path) -> None:
         """Remove a file that is acknowledged and bookmarked, unless it is one of the newest."""
@@ -106,6 +98,12 @@ class LedgerFile:
             lines.append(line)
         self._files.last.append(b"".join(lines))
         self._head = head
+
+    def _newest_first(self) -> Iterator[Line]:
+        for number in reversed(self._files.numbers()):
+            for raw in reversed(self._files.path(number).read_bytes().splitlines()):
+                if (line := _decoded(raw)) is not None:
+                    yield line
 
     def _recover(self, durable_n: int) -> Head:
         """Return the head behind the last whole line; a torn end is cut off."""
@@ -154,8 +152,3 @@ def _decoded(raw: bytes) -> Line | None:
         return ledger.decode(raw)
     except RejectedError:
         return None
-
-
-def _number_of(raw: bytes) -> int:
-    line = _decoded(raw)
-    return line.n if line is not None else 0
