@@ -94,8 +94,8 @@ def vanished(plan: Plan, file: Followed) -> None:
     plan.events.append(BytesLost(count=file.waiting, reason="rotated_away", file_id=file.facts.file_id))
 
 
-def truncated(plan: Plan, file: Followed, *, held_to: int, seen: int, is_end_known: bool) -> int:
-    """Say that bytes from ``held_to`` on were overwritten; return how many of them were seen."""
+def truncated(plan: Plan, file: Followed, *, held_to: int, seen: int, is_end_known: bool) -> None:
+    """Say that bytes from ``held_to`` on were overwritten."""
     lost = max(0, seen - held_to)
     if lost or not is_end_known:
         plan.statements.append(
@@ -106,4 +106,3 @@ def truncated(plan: Plan, file: Followed, *, held_to: int, seen: int, is_end_kno
             )
         )  # fmt: skip
         plan.events.append(BytesLost(count=lost, reason="truncated", file_id=file.facts.file_id))
-    return lost

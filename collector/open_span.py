@@ -59,7 +59,3 @@ class Attester:
             start=offset, length=0, salt=salt, begun_monotonic_nano=self.clock.monotonic_nano(),
             digest=hashlib.sha256(salt + offset.to_bytes(8, "big")),
         )  # fmt: skip
-
-    def has_digest(self, file_id: str, offset: int, content: bytes, sha256: str) -> bool:
-        """Tell whether the span of a file that begins at ``offset`` and holds ``content`` was stated with a digest."""
-        return self.begin(file_id, offset).behind(content).sha256 == sha256

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -108,11 +108,6 @@ class Journal:
     def standing(self, resource: str) -> Standing:
         """Return where a resource stands; changed by :meth:`commit` alone."""
         return self._standing.setdefault(resource, Standing(objects={}))
-
-    @property
-    def standings(self) -> Mapping[str, Standing]:
-        """Where all of them stand."""
-        return self._standing
 
     def commit(self, resource: str, batch: Batch) -> None:
         """Make lines durable, then know what they say. Waits for room on the disk.
