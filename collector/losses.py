@@ -22,7 +22,7 @@ def unreadable(plan: Plan, candidate: Candidate, *, file_id: str, offset: int, w
             detail=f"{candidate.path}: {why}",
         )
     )  # fmt: skip
-    plan.stated_unreadable.add(candidate.path)
+    plan.stated_unreadable[candidate.identity] = str(candidate.found.source)
     plan.events.append(FileUnreadable(path=candidate.path, error=why))
 
 
@@ -33,7 +33,6 @@ def unreadable_folder(plan: Plan, swept: Swept, folder: str, *, why: str, now_un
     plan.statements.append(
         Gap(source=str(source), reason="unreadable", time_start_unix_nano=str(now_unix_nano), detail=f"{folder}: {why}")
     )
-    plan.stated_unreadable.add(folder)
     plan.events.append(FileUnreadable(path=folder, error=why))
 
 

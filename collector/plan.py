@@ -45,7 +45,10 @@ class Plan:
     """Truncated files whose bytes go on in a copy."""
     given_up: list[Followed] = field(default_factory=list)
     """Truncated files of which no copy was found."""
-    stated_unreadable: set[str] = field(default_factory=set)
+    stated_unreadable: dict[Identity, str] = field(default_factory=dict)
+    """Files that cannot be opened, with their sources."""
+    unreadable_folders: frozenset[str] = frozenset()
+    """Folders that the sweep could not list."""
     stated_excluded: set[str] = field(default_factory=set)
     unread: list[str] = field(default_factory=list)
     """Files that are born and cannot be opened yet."""

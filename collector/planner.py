@@ -62,8 +62,10 @@ class Planner:
         configuration: str,
     ) -> None:  # fmt: skip
         self.by_identity: dict[Identity, Followed] = {}
-        self.unreadable: set[str] = set()
-        """Paths that are named in the ledger as unreadable."""
+        self.unreadable: dict[Identity, str] = {}
+        """Files that are named in the ledger as unreadable, with their sources: an inode is used again."""
+        self.unreadable_folders: frozenset[str] = frozenset()
+        """Those of the last sweep: they are named in the ledger."""
         self.excluded: set[str] = set()
         """Paths that are named in the ledger as excluded by this configuration."""
         self.cut: dict[str, Cut] = {}
@@ -88,6 +90,7 @@ class Planner:
         plan = Plan(
             seen=frozenset(candidate.identity for candidate in swept.candidates),
             pinned=frozenset(candidate.identity for candidate in swept.candidates if candidate.pinned),
+            unreadable_folders=frozenset(swept.unreadable),
         )
         # What only a pin holds comes before its compression.
         for candidate in sorted(self._known_inodes(swept, plan), key=lambda candidate: not candidate.pinned):
@@ -99,7 +102,7 @@ class Planner:
             plan.deferred.add("")
         now = self._clock.now_unix_nano()
         for folder, why in swept.unreadable.items():
-            if folder not in self.unreadable:
+            if folder not in self.unreadable_folders:
                 losses.unreadable_folder(plan, swept, folder, why=why, now_unix_nano=now)
         for path, setting in swept.excluded.items():
             if path not in self.excluded:
@@ -367,10 +370,12 @@ class Planner:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             plan.deferred |= {str(candidate.found.source), *(file.known.source for file in known)}
             return
-        if candidate.path in self.unreadable:
+        source = str(candidate.found.source)
+        if self.unreadable.get(candidate.identity) == source:
             return
-        if known:
-            file_id, offset = known[0].known.file_id, known[0].offset
+        # What had its inode before it may have been of another log.
+        if same := [file for file in known if file.known.source == source]:
+            file_id, offset = same[0].known.file_id, same[0].offset
         else:
             file_id, offset = self._birth(candidate, None, plan), 0
             plan.unread.append(file_id)

@@ -65,7 +65,7 @@ class Registry:
     @property
     def files_unreadable(self) -> int:
         """Files and folders that the ledger names as unreadable and that have not been read since."""
-        return len(self._planner.unreadable)
+        return len(self._planner.unreadable) + len(self._planner.unreadable_folders)
 
     @property
     def wants_sweep(self) -> bool:
@@ -244,7 +244,7 @@ class Registry:
         file.moved_since_beat = file.cursor.offset > 0
         if file.content is not None:
             self._planner.by_identity[file.identity] = file
-            self._planner.unreadable.discard(file.path)
+            self._planner.unreadable.pop(file.identity, None)
             if isinstance(file.content, Plain):
                 file.content.is_live = not file.rotated
             self._say_generation(file)
@@ -286,6 +286,9 @@ class Registry:
         for file in self.files.values():
             file.in_sight = file.identity in seen
         self._past.forget_unseen(seen)
+        unreadable = self._planner.unreadable.items()
+        self._planner.unreadable = {identity: source for identity, source in unreadable if identity in seen}
+        self._planner.unreadable_folders = plan.unreadable_folders
         now = self._clock.monotonic_nano()
         self._planner.copies = {
             identity: self._planner.copies[identity]

@@ -311,6 +311,30 @@ async def test_a_folder_that_cannot_be_listed_is_named(node: Node, monkeypatch: 
     assert gap.source.endswith("/secret")
 
 
+async def test_a_folder_is_unreadable_as_long_as_it_is(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, secret = node.pod_log(), node.logs / "pods/shop_secret_uid-secret"
+    really_list, locked = os.scandir, False
+
+    def refuse(path: Any) -> Any:
+        if locked and str(path) == str(secret):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return really_list(path)
+
+    monkeypatch.setattr("collector.discovery.os.scandir", refuse)
+    node.write(log, b"x\n")
+    (secret / "c").mkdir(parents=True)
+    async with node.collector():
+        await until(lambda: node.contents() == [b"x\n"])
+        assert node.telemetry is not None
+        for turn in (1, 2):
+            locked = True
+            (secret / f"new-{turn}").mkdir()
+            await until(lambda: len(node.stated(Gap)) == turn)  # noqa: B023
+            await until(lambda: node.telemetry.value("files_unreadable") == 1)  # type: ignore[union-attr]
+            locked = False
+            await until(lambda: node.telemetry.value("files_unreadable") == 0)  # type: ignore[union-attr]
+
+
 async def test_a_read_that_fails_is_named_once_and_tried_again(node: Node) -> None:
     log = node.pod_log()
     node.write(log, lines(0, 10))
