@@ -27,7 +27,16 @@ class AppendFile:
         is_new = not path.exists()
         self._path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        stat = os.fstat(self._descriptor)
+        try:
+            stat = os.fstat(self._descriptor)
+            if is_new:
+                files.sync_folder(path.parent)
+            elif stat.st_size:
+                # A process that was killed may not have lived to sync what it wrote: it is read, sent and built upon.
+                os.fsync(self._descriptor)
+        except OSError:
+            self.close()
+            raise
         self._whole = stat.st_size
         self._torn = False
         self._reserve_bytes = reserve_bytes
@@ -35,12 +44,7 @@ class AppendFile:
         """Up to here the disk's blocks are ours."""
         self.is_reserved = reserve_bytes > 0
         """Room can be taken beforehand here; False also where the file system cannot do it."""
-        if is_new:
-            files.sync_folder(path.parent)
-        elif self._whole:
-            # A process that was killed may have written what it did not live to sync: it is read, sent and built upon.
-            os.fsync(self._descriptor)
-        self._top_up()
+        self.top_up()
 
     @property
     def size(self) -> int:
@@ -70,14 +74,25 @@ class AppendFile:
             raise files.disk_error(error, self._path) from error
         self._torn = False
         self._whole += len(content)
-        self._top_up()
+        self.top_up()
 
     def cut(self, size: int) -> None:
         """Cut the end off durably: what a crash tore."""
         os.ftruncate(self._descriptor, size)
         os.fsync(self._descriptor)
         self._whole = self._taken = size
-        self._top_up()
+        self.top_up()
+
+    def top_up(self) -> None:
+        """Take room for the reserve again when a quarter of it is used; a full disk leaves what there is."""
+        if self.is_reserved and self._taken - self._whole < self._reserve_bytes * 3 // 4:
+            with contextlib.suppress(OSError):
+                self._take(self._reserve_bytes)
+
+    def rename(self, path: Path) -> None:
+        """Put the file in the place of whatever ``path`` held: the old or the new is there. Raises OSError."""
+        self._path.rename(path)
+        self._path = path
 
     def release(self) -> None:
         """Give the reserve back: nothing more will be appended."""
@@ -96,12 +111,6 @@ class AppendFile:
             os.ftruncate(self._descriptor, self._whole)
             self._taken = self._whole
             self._torn = False
-
-    def _top_up(self) -> None:
-        """Take room for the reserve again when a quarter of it is used; a full disk leaves what there is."""
-        if self.is_reserved and self._taken - self._whole < self._reserve_bytes * 3 // 4:
-            with contextlib.suppress(OSError):
-                self._take(self._reserve_bytes)
 
     def _take(self, length: int) -> None:
         """Make the blocks behind the end ours. Raises OSError where the disk has none."""

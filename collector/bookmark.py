@@ -7,6 +7,7 @@ last whole entry. The file is written anew when it has grown.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Set as AbstractSet
@@ -278,11 +279,33 @@ class Bookmark:
         entries += [Checked(source=s, mark=mark) for s, mark in self.contents.marks.items() if s in sources]
         # Where this fails, for want of room, it goes on in the file that has a reserve, and tries again much later.
         self._compact_at = self._file.size + COMPACT_BYTES
-        files.replace(self._path, b"".join(map(_encode, entries)))
-        self._file.close()
-        self._file = AppendFile(self._path, reserve_bytes=self._reserve_bytes)
+        self._replace(b"".join(map(_encode, entries)))
         self._noted.clear()
         self._compact_at = max(COMPACT_BYTES, 2 * self._file.size)
+
+    def _replace(self, content: bytes) -> None:
+        """Go on in a new file: it is written, durable and open before it takes the place of the old one."""
+        # One name, which the next attempt takes again, whatever a crash left of this one.
+        temporary = self._path.with_name(f"{files.TEMPORARY_PREFIX}{self._path.name}")
+        try:
+            temporary.unlink(missing_ok=True)
+            following = AppendFile(temporary, reserve_bytes=self._reserve_bytes)
+            try:
+                following.append(content)
+                following.rename(self._path)
+            except BaseException:
+                following.close()
+                raise
+            before, self._file = self._file, following
+            before.close()
+            # The room that the old one had is free now.
+            following.top_up()
+            files.sync_folder(self._path.parent)
+        except OSError as error:
+            raise files.disk_error(error, self._path) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file."""

@@ -7,6 +7,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import msgspec
@@ -149,6 +150,47 @@ def test_compaction_keeps_open_files_and_what_lies_on_the_disk(tmp_path: Path) -
     assert reopen(path).contents == kept
     assert {"A", "B", "D0", f"D{DONE_FILES_KEPT + 49}"} <= kept.files.keys()
     assert "D1" not in kept.files
+
+
+@pytest.mark.parametrize(
+    ("called", "turn"),
+    [
+        ("append_file.os.open", 1), ("append_file.os.open", 2), ("append_file.os.open", 3),
+        ("append_file.os.write", 1), ("append_file.os.fdatasync", 1),
+        ("append_file.Path.rename", 1), ("bookmark.files.sync_folder", 1), ("bookmark.files.sync_folder", 2),
+    ],
+)  # fmt: skip
+def test_a_compaction_that_fails_goes_on_in_a_file_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: str, turn: int
+) -> None:
+    path = tmp_path / "bookmark"
+    bookmark = Bookmark(path, reserve_bytes=4096)
+    bookmark.note(*ENTRIES)
+    bookmark.flush()
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    really, calls = resolve_name(f"collector.{called}"), 0
+
+    def fail(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == turn:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return really(*arguments)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(f"collector.{called}", fail)
+        with pytest.raises(TransientError):
+            bookmark.compact(set())
+    # then: what is noted from here on is found by the next process, and nothing is left over
+    bookmark.note(Acked(file_id="A", offset=20, position=6))
+    bookmark.flush()
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+    assert [one.name for one in tmp_path.iterdir()] == ["bookmark"]
+    assert bookmark.reserve_left_bytes > 0
+    bookmark.close()
+    again = reopen(path)
+    assert (again.contents, again.bytes_cut) == (bookmark.contents, 0)
+    assert again.contents.files["A"].offset == 20
 
 
 def test_it_asks_to_be_compacted_when_it_has_grown(tmp_path: Path) -> None:
