@@ -13,6 +13,7 @@ from pathlib import Path
 from ashiato.adapters.telemetry import Telemetry
 from ashiato.core import attest
 from ashiato.core.errors import TransientError
+from ashiato.core.events import PartUnavailable
 from ashiato.core.ledger import Born, Closed, Span, Unattested
 from ashiato.core.ports import Clock
 from collector import losses
@@ -108,10 +109,14 @@ class Registry:
         self._let_happen(plan)
         for event in plan.events:
             self._telemetry.emit(event)
-        if plan.statements or plan.follow:
-            self._bookmark.flush()
-        if self._bookmark.is_large:
-            self._bookmark.compact(self._past.kept)
+        try:
+            if plan.statements or plan.follow:
+                self._bookmark.flush()
+            if self._bookmark.is_large:
+                self._bookmark.compact(self._past.kept)
+        except TransientError as error:
+            # The plan has happened, and the ledger says so: a bookmark that lags is flushed again at every turn.
+            self._telemetry.emit(PartUnavailable(part="state_dir", error=str(error), retry_in_ms=0))
 
     def _let_happen(self, plan: Plan) -> None:
         for file in plan.drop:

@@ -15,6 +15,7 @@ from ashiato.core.chunk import ChunkFlags
 from ashiato.core.errors import SettingsError, TransientError
 from ashiato.core.ledger import Beat, Born, Closed, Config, Gap
 from collector.beat import MOVED_MAX
+from collector.bookmark import Bookmark
 from collector.importer import Importer
 from tests.simulation.collector_node import FlakyWriter, Node, lines, until
 
@@ -109,6 +110,28 @@ async def test_a_full_disk_under_the_state_folder_loses_nothing(node: Node, monk
     births = [birth.path for birth in node.stated(Born)]
     assert len(births) == len(set(births)) == 3
     assert not node.stated(Gap)
+
+
+async def test_a_truncation_is_stated_although_the_bookmark_cannot_be_compacted(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise TransientError("no room on the disk")
+
+    log = node.pod_log()
+    async with node.cut_off(log) as writer:
+        node.write(log, lines(10, 10))
+        await until(lambda: writer.refused and node.telemetry and node.telemetry.value("backlog_bytes") > 0)
+        with monkeypatch.context() as full:
+            full.setattr(Bookmark, "is_large", property(lambda _: True))
+            full.setattr(Bookmark, "compact", refuse)
+            log.write_bytes(b"anew\n")
+            await until(lambda: node.stated(Gap))
+        writer.away = False
+        await until(lambda: b"anew\n" in node.contents())
+        await until(lambda: node.files()[0].closed)
+    assert [(gap.reason, gap.offset_end) for gap in node.stated(Gap)] == [("truncated", str(len(lines(0, 20))))]
+    assert node.events("part_unavailable")
 
 
 async def test_a_beat_soon_says_that_everything_written_is_acknowledged(node: Node) -> None:
