@@ -11,7 +11,7 @@ has ids in that order. A file that nobody knows is compared with the logs that i
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -123,18 +123,32 @@ class Planner:
             elif self._past.is_settled(candidate):
                 continue
             elif candidate.found.compressed:
-                # A compression may have the inode of the plain file that made way for it.
-                plan.overwritten |= {
-                    file.known.file_id
-                    for file in self._past.of_inode(candidate.identity)
-                    if not file.known.path.endswith(".gz") and file.identity == candidate.identity
-                }
                 # While the plain file is there, its compression may not be finished.
                 if candidate.path.removesuffix(".gz") not in names:
                     unknown.append(candidate)
             elif self._is_unknown(candidate, plan):
                 unknown.append(candidate)
+        if unknown:
+            plan.overwritten |= set(self._overwritten(swept))
         return unknown
+
+    def _overwritten(self, swept: Swept) -> Iterator[str]:
+        """Yield the remembered files whose inodes hold what is known to be another file."""
+        for candidate in swept.candidates:
+            for file in self._past.of_inode(candidate.identity):
+                if file.identity == candidate.identity and self._is_overwritten(file, candidate):
+                    yield file.known.file_id
+
+    def _is_overwritten(self, file: Remembered, candidate: Candidate) -> bool:
+        """Whether a remembered file's inode is known to be another file now."""
+        here = self.by_identity.get(candidate.identity)
+        if here is not None and here.facts.file_id != file.known.file_id:
+            return True
+        # A compression may have the inode of the plain file that made way for it.
+        if candidate.found.compressed and not file.known.path.endswith(".gz"):
+            return True
+        # What needs nothing any more was read to its end.
+        return not file.done and self._past.is_settled(candidate)
 
     # -- one candidate ---------------------------------------------------------------------------------------
 

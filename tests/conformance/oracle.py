@@ -72,6 +72,8 @@ class Verdict:
     lines_unseen: int = 0
     unseen: list[str] = field(default_factory=list)
     """Lives that no ledger knows although a collector ran: shorter than a sweep."""
+    names: dict[Life, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """What each life was born as, whether or not its id became another's before a byte was read."""
     spans: int = 0
     gaps: list[Gap] = field(default_factory=list)
 
@@ -145,9 +147,8 @@ def _match(truth: Truth, held: dict[str, Held], lines: Sequence[Line], verdict: 
         else:
             # Where a file was written anew before a byte of it was read, its id is the later life's.
             agreeing = [life for life in found if _agrees(held.get(born.file_id), life)]
-            lives[born.file_id] = (
-                agreeing[0] if agreeing and not _agrees(held.get(born.file_id), found[0]) else found[0]
-            )
+            lives[born.file_id] = agreeing[0] if agreeing else found[0]
+            verdict.names[found[0]].append(born.file_id)
     for file_id, file in held.items():
         if (life := lives.get(file_id)) is None:
             verdict.chain.append(f"{file.path} is on the bus and was never born (C7)")
@@ -192,6 +193,9 @@ def _judge_bytes(
         # The first bytes of a copy may be held where they were copied from, and the other way round.
         own = [*ranges[life], *_shared(life, truth, ranges)]
         named = [r for i in ids[life] for r in gaps.get(i, [])]
+        if not ids[life]:
+            # The gap over all of what was never read stands, whichever file has the id by now.
+            named += [r for i in verdict.names[life] for r in gaps.get(i, []) if r == (0, END)]
         if not ids[life] and (before := truth.before(life)) is not None:
             # A file that was written anew and is gone: the gap of what it was has no end, and names this too.
             named += [(0, END) for i in ids[before] if any(high == END for _, high in gaps.get(i, []))]
@@ -213,7 +217,10 @@ def _judge_bytes(
         elif left:
             verdict.bytes_unexplained += left
             first = next(i for i in range(whole) if not _holds(either, (i, i + 1)))
-            verdict.unexplained.append(f"{life.name} ({ids[life]}): {left} of {whole} bytes, from {first} on")
+            verdict.unexplained.append(
+                f"{life.name} ({ids[life]}): {left} of {whole} bytes, from {first} on; there from {life.filled_ns} "
+                f"to {life.gone_ns}, in {life.inodes}"
+            )
         explained[life] = either
     return explained
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import socket
 from typing import Any
@@ -73,6 +74,31 @@ def test_k7_the_same_bytes_in_the_same_inode_are_another_file_all_the_same(site:
     verdict = site.settled()
     assert verdict.bytes_held + verdict.bytes_in_silence == verdict.bytes_written
     assert [file.content for file in site.files()] == [content, content]
+
+
+def test_k7_a_file_is_known_by_its_compression_although_another_one_has_its_inode(site: Site) -> None:
+    """The compression of the younger file got the inode of the older one, and needs nothing any more."""
+    # given: two rotated files, read to their ends and closed
+    log = site.pod_log()
+    older, younger = (log.with_name(f"0.log.20261124-1{hour}0000") for hour in (0, 1))
+    site.start()
+    for rotated in (older, younger):
+        site.write(log, site.truth.lines("web", 10))
+        site.pass_time(2)
+        log.rename(rotated)
+    site.write(log, site.truth.lines("web", 1))
+    site.pass_time(40)
+    contents = [file.content for file in site.files()]
+    # when: the younger one's compression is there, in that inode, and a while later the older one's
+    content = older.read_bytes()
+    older.write_bytes(gzip.compress(younger.read_bytes()))
+    older.rename(younger.with_name(f"{younger.name}.gz"))
+    younger.unlink()
+    site.pass_time(20)
+    older.with_name(f"{older.name}.gz").write_bytes(gzip.compress(content))
+    site.pass_time(40)
+    # then: nothing is held twice
+    assert [file.content for file in site.files()] == contents
 
 
 # -- K9 ------------------------------------------------------------------------------------------------------
