@@ -95,6 +95,19 @@ def test_k8_a_file_that_came_and_went_while_the_disk_was_full_is_named(site: Sit
     assert verdict.bytes_held + verdict.bytes_in_gaps == verdict.bytes_written
 
 
+@pytest.mark.xfail(strict=True, reason="nothing is swept before the beginning could be stated")
+def test_k8_a_file_that_came_and_went_before_there_was_room_to_begin_is_named(site: Site) -> None:
+    site.disk.reserves, site.disk.full = False, True
+    site.start()
+    site.pass_time(1)
+    site.truth.append(log := site.pod_log(), site.truth.lines("web", 1))
+    site.pass_time(20)
+    site.disk.full = False
+    site.truth.unlink(log)
+    verdict = site.settled()
+    assert verdict.bytes_in_gaps == verdict.bytes_written
+
+
 def test_k8_a_disk_that_stays_full_costs_no_descriptors(site: Site) -> None:
     site.disk.reserves = False
     log = site.read_log(50, seconds=5)
