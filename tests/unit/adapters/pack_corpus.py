@@ -82,6 +82,12 @@ def archiver(root: Path, broker: MemoryBroker, clock: FixedClock, tail: TailFold
     )
 
 
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Return a corpus that nobody changes; folders of tests take this fixture into their conftest."""
+    return build(tmp_path_factory.mktemp("packs"))
+
+
 def build(folder: Path) -> Corpus:
     """Archive the incident, some pods and a ledger in several commits; leave a tail, half of it committed already."""
     with pytest.MonkeyPatch.context() as patch:

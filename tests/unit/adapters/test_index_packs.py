@@ -38,7 +38,6 @@ from tests.unit.adapters.pack_corpus import (
     CountingArchive,
     CountingFile,
     archiver,
-    build,
     chunk,
     container,
 )
@@ -46,11 +45,6 @@ from tests.unit.adapters.pack_corpus import (
 WEB: Final = Term(field="pod", value="web-1")
 DAYS: Final = ("2026-11-24", "2026-11-25")
 EVERYTHING: Final = 100_000
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return build(tmp_path_factory.mktemp("packs"))
 
 
 @pytest.fixture

@@ -31,24 +31,19 @@ from ashiato.core.sidecar_names import SidecarKind, path_of
 from ashiato.core.table import order_times, uids
 from ingest.filters import fuse
 from ingest.sidecars import rebuild, sidecars_of
-from tests.unit.adapters.pack_corpus import Corpus, CountingArchive, all_rows, build
+from tests.unit.adapters.pack_corpus import Corpus, CountingArchive, all_rows
 
 NEEDLE = Query(where=And(nodes=(Term(field="", value="cart"), Term(field="", value="timeout"))), limit=10_000)
 ABSENT = Query(where=Term(field="", value="10.99.98.97"), limit=10_000)
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return build(tmp_path_factory.mktemp("packs"))
-
-
 @pytest.fixture
-def copy(corpus: Corpus, tmp_path: Path) -> Corpus:
+def copy(built: Corpus, tmp_path: Path) -> Corpus:
     """Return the same archive, for damaging."""
-    shutil.copytree(corpus.root, tmp_path / "archive")
+    shutil.copytree(built.root, tmp_path / "archive")
     none = tmp_path / "none"
     none.mkdir()
-    return Corpus(root=tmp_path / "archive", tail=none, rows=all_rows(corpus.archive, none))
+    return Corpus(root=tmp_path / "archive", tail=none, rows=all_rows(built.archive, none))
 
 
 def packs_of(corpus: Corpus) -> list[AddedPack]:

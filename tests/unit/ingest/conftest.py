@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.adapters.pack_corpus import build
+from tests.unit.adapters.pack_corpus import Corpus, built
+
+__all__ = ["archive", "built", "whole"]
 
 
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def whole(built: Corpus) -> Path:
     """Return an archive with all that ``fsck`` looks at; nobody changes it."""
-    return build(tmp_path_factory.mktemp("packs")).root
+    return built.root
 
 
 @pytest.fixture
