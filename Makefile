@@ -25,8 +25,6 @@ check: install ## Formatter, linter, types, and the borders between the rooms.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy bench/collector.py
-	$(BIN)/mypy bench/ingest.py
 	$(BIN)/lint-imports
 
 test: install ## All tests, those against a real Kafka, OpenSearch and S3 server included.

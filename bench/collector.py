@@ -26,13 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from kit.machine import ROOT, facts
-from kit.processes import Measured, cpu_of_s, free_port, wait_until
-from kit.sequences import Logs
-from kit.tailers import INSTALL, OTHERS, OURS, TOPIC, Place, Tailer
-from kit.topic import Topic, texts
-
-sys.path.insert(0, str(ROOT))
+from bench.kit.machine import ROOT, facts
+from bench.kit.processes import Measured, cpu_of_s, free_port, wait_until
+from bench.kit.sequences import Logs
+from bench.kit.tailers import INSTALL, OTHERS, OURS, TOPIC, Place, Tailer
+from bench.kit.topic import Topic, texts
 from tests.parts.kafka import KafkaPart
 
 MB: Final = 1_000_000

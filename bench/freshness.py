@@ -31,12 +31,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
-from kit import corpus
-from kit.machine import ROOT, facts
-from kit.processes import cpu_of_s, machine_cpu_s, part_cpu_s
-from kit.services import TOKEN, Running, at_scale, embedded, running
 
 from ashiato.adapters.data_folder import DataFolder
+from bench.kit import corpus
+from bench.kit.machine import ROOT, facts
+from bench.kit.processes import cpu_of_s, machine_cpu_s, part_cpu_s
+from bench.kit.services import TOKEN, Running, at_scale, embedded, running
 
 if TYPE_CHECKING:
     from tests.parts.stack import Stack
@@ -252,7 +252,6 @@ def look(client: httpx.Client, writing: Writing, latencies: dict[int, float], se
 @contextlib.contextmanager
 def parts(folder: Path) -> Iterator[tuple[Stack, Mapping[str, Path]]]:
     """Yield running parts with empty topics and buckets, and their folders; what was started here ends here."""
-    sys.path.insert(0, str(ROOT))
     from tests.parts.stack import parts_in, stack_of  # noqa: PLC0415 - only with --live
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

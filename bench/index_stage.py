@@ -19,11 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-from kit import corpus
-from kit.machine import ROOT, facts
-from kit.processes import Measured, part_cpu_s
+from typing import Any, Final
 
 from ashiato.adapters.bus_sqlite import SqliteKeeper, SqliteWriter
 from ashiato.adapters.opensearch_client import OpenSearchClient
@@ -35,9 +31,10 @@ from ashiato.core.chunk import Chunk, ChunkFlags, FileFacts
 from ashiato.core.ids import CLASSES, TOPIC_BULK, TOPIC_PRIORITY, Kind, Source, ulid
 from ashiato.core.limits import KIB
 from ashiato.core.ports import Partition
-
-if TYPE_CHECKING:
-    from tests.parts.opensearch import OpenSearchPart
+from bench.kit import corpus
+from bench.kit.machine import ROOT, facts
+from bench.kit.processes import Measured, part_cpu_s
+from tests.parts.opensearch import OpenSearchPart
 
 BULK: Final = Partition(TOPIC_BULK, 0)
 PODS: Final = 8
@@ -120,9 +117,6 @@ async def run(root: Path, part: OpenSearchPart, mix: str, count: int) -> dict[st
 @contextmanager
 def opensearch(folder: Path) -> Iterator[OpenSearchPart]:
     """Yield a node that ends with this."""
-    sys.path.insert(0, str(ROOT))
-    from tests.parts.opensearch import OpenSearchPart  # noqa: PLC0415 - tests are no package of the distribution
-
     part = OpenSearchPart(folder / "opensearch", lasts=True)
     try:
         part.start()

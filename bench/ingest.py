@@ -28,16 +28,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
-# The folder of this script holds a module of the package's name.
-sys.path.insert(0, str(Path(__file__).parents[1]))
+import bench.kit  # noqa: F401 - the package is ingest, and not this script
 from ingest.memory import keep_memory
 
 keep_memory()  # as `python -m ingest` does
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from kit import mixed
-from kit.machine import facts
 
 from ashiato.adapters.archive_directory import DirectoryReader
 from ashiato.adapters.bus_sqlite import SqliteKeeper, SqliteWriter
@@ -54,6 +51,8 @@ from ashiato.core.limits import (
     KIB,
 )
 from ashiato.core.ports import Partition
+from bench.kit import mixed
+from bench.kit.machine import facts
 from ingest import columns, lines, pack, rows
 from ingest.admission import Admission, chunks_of
 from ingest.batch import Batch, at_rest

@@ -11,7 +11,6 @@ import argparse
 import gc
 import json
 import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,15 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from kit.machine import ROOT, facts
 
 from ashiato.adapters.inventory import decode_segment, encode_segment
 from ashiato.core.inventory import Inventory, Pods, PodView, Sighting
 from ashiato.core.inventory.from_watch import read
 from ashiato.core.inventory.records import Line
-
-# The folder of this script holds a module of the package's name.
-sys.path.insert(0, str(ROOT))
+from bench.kit.machine import ROOT, facts
 from collector.watch import lines
 from collector.watch.keep import Keeper
 from collector.watch.resources import resource_of

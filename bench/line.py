@@ -25,17 +25,16 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from kit.corpus import Corpus, make
-from kit.machine import ROOT, facts
-from kit.processes import Measured, Sampler, wait_until
-from kit.services import Running, embedded, running
-
 from ashiato.adapters.archive_directory import DirectoryReader
 from ashiato.adapters.bus_sqlite import SqliteReader
 from ashiato.adapters.data_folder import DataFolder
 from ashiato.adapters.journal import Journal
 from ashiato.core.ids import TOPIC_BULK
 from ashiato.core.ports import Partition
+from bench.kit.corpus import Corpus, make
+from bench.kit.machine import ROOT, facts
+from bench.kit.processes import Measured, Sampler, wait_until
+from bench.kit.services import Running, embedded, running
 
 LINES: Final = 1_200_000
 LINES_QUICK: Final = 500_000

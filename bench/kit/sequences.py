@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from kit.corpus import application_line
+from bench.kit.corpus import application_line
 
 _TOKEN: Final = re.compile(rb"seq=(\d{5})-(\d{9})")
 _BODIES: Final = 4096

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ashiato.adapters.data_folder import DataFolder
 from ashiato.standalone import Options, settings_document, toml
-from kit.processes import Measured, free_port, wait_until
+from bench.kit.processes import Measured, free_port, wait_until
 
 if TYPE_CHECKING:
     from tests.parts.stack import Stack

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kit.processes import Measured, free_port
+from bench.kit.processes import Measured, free_port
 
 TOPIC: Final = "ashiato.bulk"
 
