@@ -65,7 +65,8 @@ _RULES: Final = (
     _rule("python", r"^[\t ]+(?:File \".*\", line \d+|\[Previous line repeated )", "python_code", confirms=True),
     _rule("python_code", r"^[\t ]+File \".*\", line \d+", "python_code", confirms=True),
     _rule("python_code", r"^[\t ]+", "python_code", confirms=True),
-    _rule("python_code python", r"^(?:[^\s.():]+\.)*[^\s.():]+(?::|$)", "python_told", confirms=True),
+    _rule("python_code", r"^(?:[^\s.():]+\.)*[^\s.():]+(?::|$)", "python_told", confirms=True),
+    _rule("python", r"^(?:[^\s.():]+\.)*[^\s.():]+(?::|$)", "python_told"),
     _rule("python_told python_link", r"^$", "python_link"),
     _rule("python_link", r"^(?:During handling of|The above exception was) ", "python_link"),
     # -- Go

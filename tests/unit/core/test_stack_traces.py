@@ -9,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ashiato.core.stack_traces import LINES_MAX, Trace, told_by, traces
@@ -138,6 +138,7 @@ def test_a_trace_has_a_bound() -> None:
 
 
 @given(st.lists(st.one_of(st.sampled_from([line for name in SAMPLES for line in lines_of(name)]), st.text(max_size=9))))
+@example(["Traceback (most recent call last):", "Error", "    at bls (<anonymous>:3:9)"])
 @settings(deadline=None, max_examples=200)
 def test_traces_stand_behind_each_other_and_begin_where_they_begin_alone(lines: list[str]) -> None:
     at = 0
