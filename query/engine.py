@@ -11,9 +11,8 @@ import asyncio
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import pyarrow as pa
 
@@ -23,7 +22,7 @@ from ashiato.core.anchor import Anchor, AnchorKind, parse_anchor
 from ashiato.core.coverage import Coverage, Interval, Seen, judge
 from ashiato.core.errors import AshiatoError, NotHeldError, RefusedError, RejectedError, TransientError
 from ashiato.core.ids import Kind
-from ashiato.core.inventory import PodView, WatchGap, wanted
+from ashiato.core.inventory import WatchGap, wanted
 from ashiato.core.journal import AddedPack
 from ashiato.core.limits import COMMIT_AGE_NS, LOGS_BYTES_MAX, MIB, QUERY_BYTES_MAX, QUERY_ROWS_MAX
 from ashiato.core.ports import ArchiveReader, Clock
@@ -38,11 +37,13 @@ from query.coverage import Facts, Window, assess
 from query.facts import Hot, gather
 from query.known import Inventory, Known
 from query.logs import LogsRequest
-from query.pods import Asked, PodDirectory, behind_only, between, of_anchor
+from query.pods import PodDirectory, Wish, behind_only, between, of_anchor
 from query.pods_answer import PODS_MAX, PodsAnswer, PodsRequest
 from query.settings import QuerySettings
 
 __all__ = ["Answer", "Engine", "LogsAnswer", "LogsRequest", "TimelineRequest", "open_engine"]
+
+T = TypeVar("T")
 
 _HOT_LEDGER_ROWS_MAX: Final = 100_000
 _HOT_ENDS_MAX: Final = 50
@@ -158,17 +159,14 @@ class Engine:
         start, end = request.time_start_unix_nano, request.time_end_unix_nano
         _check_window(start, end)
         asked = await self._asked(Query())
-        wish = between(start, end, node=request.node, namespace=request.namespace)
-        meant = await self._directory.meant(asked.snapshot, wish, packs=asked.rows_behind, hot=asked.hot_rows)
-        asked.findings += meant.findings
-        asked.watch_gaps = meant.gaps
-        asked.cut = len(meant.pods) > PODS_MAX
+        pods = await self._meant(asked, between(start, end, node=request.node, namespace=request.namespace))
+        asked.cut = len(pods) > PODS_MAX
         if asked.cut:
-            asked.findings.append(f"{len(meant.pods)} pods were there: the first {PODS_MAX} are listed")
+            asked.findings.append(f"{len(pods)} pods were there: the first {PODS_MAX} are listed")
         told = Or(nodes=(wanted(), Term(field="source_kind", value=Kind.CONTAINER)))
         query = Query(where=told, time_start_unix_nano=start, time_end_unix_nano=end)
         coverage = await self._coverage(asked, query, demanded={"how pods came and went": Kind.WATCH})
-        return PodsAnswer(pods=meant.pods[:PODS_MAX], coverage=coverage)
+        return PodsAnswer(pods=pods[:PODS_MAX], coverage=coverage)
 
     async def check(self) -> None:
         """Reach the archive. Raises TransientError, RefusedError, SettingsError, EvidenceError."""
@@ -195,43 +193,36 @@ class Engine:
 
     async def _resolved(self, asked: _Asked, query: Query) -> Node:
         """Return the predicate with what only the inventory knows of pods replaced by their uids and times."""
-        start, end = query.time_start_unix_nano, query.time_end_unix_nano
-        found: dict[metadata.Condition, list[PodView]] = {}
-        for condition in metadata.conditions(query.where):
-            wish = Asked(
-                what=f"{condition.field}:{condition.value}", choose=partial(metadata.chosen, condition=condition,
-                start=start, end=end), about=wanted(), start_unix_nano=start, end_unix_nano=end,
-            )  # fmt: skip
-            meant = await self._directory.meant(
-                asked.snapshot, wish, packs=asked.rows_behind, hot=asked.hot_rows
-            )  # fmt: skip
-            found[condition] = meant.pods
-            asked.findings += meant.findings
-            asked.watch_gaps = meant.gaps
-        return metadata.resolved(query.where, found.__getitem__) if found else query.where
+        conditions = metadata.conditions(query.where)
+        if not conditions:
+            return query.where
+        wish = metadata.of_conditions(conditions, query.time_start_unix_nano, query.time_end_unix_nano)
+        return metadata.resolved(query.where, (await self._meant(asked, wish)).__getitem__)
+
+    async def _meant(self, asked: _Asked, wish: Wish[T]) -> T:
+        """Return the pods of a wish; what is to be said of them becomes findings, and what nobody saw gaps."""
+        meant = await self._directory.meant(asked.snapshot, wish, packs=asked.rows_behind, hot=asked.newer_rows)
+        asked.findings += meant.findings
+        asked.watch_gaps = meant.gaps
+        return meant.found
 
     async def _pods(self, asked: _Asked, anchor: Anchor, request: TimelineRequest) -> list[subjects.Pod]:
         """Return the pods that an anchor names; what is to be said about the name becomes findings."""
         if anchor.kind is AnchorKind.USER:
             return []
-        start, end = request.time_start_unix_nano, request.time_end_unix_nano
-        meant = await self._directory.meant(
-            asked.snapshot, of_anchor(anchor, start, end), packs=asked.rows_behind, hot=asked.hot_rows
+        wish = of_anchor(anchor, request.time_start_unix_nano, request.time_end_unix_nano)
+        views = await self._meant(asked, wish)
+        known = subjects.merged(
+            [*subjects.pods_of_sources(asked.known.sources()), *subjects.pods_of_inventory(views, anchor)]
         )
-        asked.findings += meant.findings
-        asked.watch_gaps = meant.gaps
-        told = [
-            *subjects.pods_of_sources(asked.known.sources()), *subjects.pods_of_inventory(meant.pods, anchor)
-        ]  # fmt: skip
-        known = subjects.merged(told)
         pods = subjects.matching(anchor, known)
         if anchor.kind in subjects.PARTLY:
-            asked.findings += subjects.said_of(anchor, pods, meant.pods)
+            asked.findings += subjects.said_of(anchor, pods, views)
             return subjects.newest(pods)
         if not pods:
             names = sorted({f"{pod.namespace}/{pod.name}" for pod in known})
-            wanted = f"{anchor.namespace}/{anchor.name}" if anchor.namespace else anchor.name
-            close = difflib.get_close_matches(wanted, [*names, *(name.partition("/")[2] for name in names)], n=3)
+            name = f"{anchor.namespace}/{anchor.name}" if anchor.namespace else anchor.name
+            close = difflib.get_close_matches(name, [*names, *(name.partition("/")[2] for name in names)], n=3)
             hint = f"; close to it: {', '.join(close)}" if close else ""
             asked.findings.append(f"neither a log's path nor the inventory knows {anchor}{hint}")
         return pods
@@ -305,9 +296,10 @@ class _Asked:
         self.findings += leg.findings
         return leg.rows, leg.cut
 
-    async def hot_rows(self, query: Query) -> tuple[pa.Table, bool]:
-        """Return rows of the hot index, and whether there are more."""
-        leg = await self._ask_hot(query)
+    async def newer_rows(self, query: Query) -> tuple[pa.Table, bool]:
+        """Return rows of the hot index that the journal may not have yet, and whether there are more."""
+        newest = self.snapshot.state.last_time_unix_nano
+        leg = await self._ask_hot(replace(query, time_start_unix_nano=newest - 4 * COMMIT_AGE_NS if newest else None))
         return (leg.rows, leg.cut) if leg is not None else (empty(), False)
 
     async def rows(self, query: Query) -> pa.Table:
@@ -334,18 +326,13 @@ class _Asked:
         elif self.cut:
             self.findings.append(f"more rows match than the {query.limit} of this answer")
 
-    async def hot_ledger(self) -> pa.Table | None:
+    async def hot_ledger(self) -> pa.Table:
         """Return the ledger's rows that the hot index has beyond the journal."""
-        newest = self.snapshot.state.last_time_unix_nano
-        start = newest - 4 * COMMIT_AGE_NS if newest else None
         where = Term(field="source_kind", value=Kind.LEDGER)
-        query = Query(where=where, time_start_unix_nano=start, limit=_HOT_LEDGER_ROWS_MAX)
-        leg = await self._ask_hot(replace(query, bytes_max=LOGS_BYTES_MAX))
-        if leg is None:
-            return None
-        if leg.cut:
+        rows, cut = await self.newer_rows(Query(where=where, limit=_HOT_LEDGER_ROWS_MAX, bytes_max=LOGS_BYTES_MAX))
+        if cut:
             self.findings.append("the hot index has more lines of ledgers than were looked at")
-        return leg.rows
+        return rows
 
     async def with_hot_ends(self, facts: Facts) -> Facts:
         """Return the facts, told how far the hot index has the files that were closed since the last commit.

@@ -95,7 +95,14 @@ def root_of(file_id: str) -> str:
     return file_id.partition("~")[0]
 
 
-_Key = tuple[str, int, int, str, int]
+SegmentKey = tuple[str, int, int, str, int]
+
+
+def key_of(segment: TailSegment) -> SegmentKey:
+    """Return what tells a segment from another of its name: a bus made anew begins at the same positions."""
+    rows = segment.rows
+    first = rows.slice(0, 1).select(["file_id", "offset_start"]).to_pylist() or [{"file_id": "", "offset_start": 0}]
+    return segment.name, rows.num_rows, rows.nbytes, first[0]["file_id"], first[0]["offset_start"]
 
 
 class Inventory:
@@ -109,7 +116,7 @@ class Inventory:
         self._pages: dict[str, tuple[FileState, ...]] = {}
         self._files: dict[str, FileKnown] = {}
         self._packs: dict[str, LedgerFold] = {}
-        self._segments: dict[_Key, tuple[dict[str, FileKnown], LedgerFold]] = {}
+        self._segments: dict[SegmentKey, tuple[dict[str, FileKnown], LedgerFold]] = {}
 
     def known(self, snapshot: Snapshot, hot_ledger: pa.Table | None = None) -> Known:
         """Return what the snapshot knows; ``hot_ledger`` holds ledger rows of the hot index.
@@ -178,16 +185,9 @@ class Inventory:
             key: self._segments.get(key) or (_held_in(segment.rows), _fold(segment.rows))
             for segment in segments
             if not segment.damaged
-            for key in (_key(segment),)
+            for key in (key_of(segment),)
         }
         return self._segments.values()
-
-
-def _key(segment: TailSegment) -> _Key:
-    """Return what tells a segment from another of its name: a bus made anew begins at the same positions."""
-    rows = segment.rows
-    first = rows.slice(0, 1).select(["file_id", "offset_start"]).to_pylist() or [{"file_id": "", "offset_start": 0}]
-    return segment.name, rows.num_rows, rows.nbytes, first[0]["file_id"], first[0]["offset_start"]
 
 
 def _take_state(files: dict[str, FileKnown], state: FileState) -> None:

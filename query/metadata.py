@@ -7,14 +7,15 @@ under the same name counts still.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ashiato.core.errors import RejectedError
-from ashiato.core.inventory import Pods, PodView
+from ashiato.core.inventory import Pods, PodView, wanted
 from ashiato.core.pod_fields import ADDRESS, IMAGES, LABELS, is_pod_field
 from ashiato.core.query import And, Node, Not, Or, Phrase, Term
+from query.pods import Wish
 from query.subjects import within
 
 PODS_MAX: Final = 1000
@@ -34,17 +35,15 @@ def conditions(where: Node) -> list[Condition]:
     return list(dict.fromkeys(_conditions(where)))
 
 
-def chosen(pods: Pods, condition: Condition, start: int | None, end: int | None) -> list[PodView]:
-    """Return the pods that a condition means."""
-    field, value = condition.field, condition.value
-    for prefix in LABELS:
-        if field.startswith(prefix):
-            return pods.labelled(field.removeprefix(prefix), value, start, end)
-    if field in IMAGES:
-        return pods.of_image(value, start, end)
-    if field == ADDRESS:
-        return pods.holding(value, start, end)
-    return pods.of_workload(f"{field.split('.')[1]}/{value}", "", start, end)
+def of_conditions(
+    asked: Sequence[Condition], start: int | None, end: int | None
+) -> Wish[dict[Condition, list[PodView]]]:
+    """Ask for the pods that conditions mean at a moment of a time."""
+    return Wish(
+        what=", ".join(f"{one.field}:{one.value}" for one in asked),
+        choose=lambda pods: {one: _chosen(pods, one, start, end) for one in asked}, about=wanted(),
+        start_unix_nano=start, end_unix_nano=end,
+    )  # fmt: skip
 
 
 def resolved(where: Node, meant: Callable[[Condition], list[PodView]]) -> Node:
@@ -87,6 +86,18 @@ def _conditions(where: Node) -> Iterator[Condition]:
 
 def _condition(leaf: Term | Phrase) -> Condition | None:
     return Condition(leaf.field, leaf.value) if is_pod_field(leaf.field) else None
+
+
+def _chosen(pods: Pods, condition: Condition, start: int | None, end: int | None) -> list[PodView]:
+    field, value = condition.field, condition.value
+    for prefix in LABELS:
+        if field.startswith(prefix):
+            return pods.labelled(field.removeprefix(prefix), value, start, end)
+    if field in IMAGES:
+        return pods.of_image(value, start, end)
+    if field == ADDRESS:
+        return pods.holding(value, start, end)
+    return pods.of_workload(f"{field.split('.')[1]}/{value}", "", start, end)
 
 
 def _rows_of(pod: PodView, condition: Condition) -> Node:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute
@@ -26,11 +26,13 @@ from ashiato.core.errors import EvidenceError, NotHeldError, RejectedError
 from ashiato.core.ids import Kind, Source, record_uid
 from ashiato.core.inventory import Heard, Inventory, Pods, PodView, Sighting, WatchGap, hear, of_log, wanted
 from ashiato.core.journal import AddedPack
-from ashiato.core.limits import COMMIT_AGE_NS, LOGS_BYTES_MAX
+from ashiato.core.limits import LOGS_BYTES_MAX
 from ashiato.core.ports import ArchiveReader
 from ashiato.core.predicate import mask
 from ashiato.core.query import And, Node, Or, Query, Term
+from query.known import SegmentKey, key_of
 
+T = TypeVar("T")
 pc: Final[Any] = pyarrow.compute
 
 PACKS_READ_MAX: Final = 64
@@ -45,25 +47,25 @@ SearchIn = Callable[[Query, Sequence[AddedPack]], Awaitable[tuple[pa.Table, bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Wish(Generic[T]):
     """Which pods are asked for."""
 
     what: str
     """As the person wrote it."""
-    choose: Callable[[Pods], list[PodView]]
+    choose: Callable[[Pods], T]
     about: Node
     """The rows that may tell: asked of packs that are too many to be read."""
     start_unix_nano: int | None
     end_unix_nano: int | None
 
 
-@dataclass(slots=True)
-class Meant:
-    """What an anchor means."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meant(Generic[T]):
+    """What a wish means."""
 
-    pods: list[PodView] = field(default_factory=list)
-    findings: list[str] = field(default_factory=list)
-    gaps: list[WatchGap] = field(default_factory=list)
+    found: T
+    findings: list[str]
+    gaps: list[WatchGap]
 
 
 class PodDirectory:
@@ -77,29 +79,25 @@ class PodDirectory:
         self._next = 0
         self._segments: set[str] = set()
         """Segments of snapshots that are joined in."""
-        self._tail: set[str] = set()
+        self._tail: set[SegmentKey] = set()
         self._unread: set[str] = set()
 
-    async def meant(self, snapshot: Snapshot, asked: Asked, *, packs: SearchIn, hot: Search) -> Meant:
-        """Return the pods that are asked for. Raises TransientError."""
+    async def meant(self, snapshot: Snapshot, wish: Wish[T], *, packs: SearchIn, hot: Search) -> Meant[T]:
+        """Return the pods that are asked for; ``hot`` tells what the snapshot may lack. Raises TransientError."""
         behind = await asyncio.to_thread(self._catch_up, snapshot)
         findings: list[str] = []
         if behind:
-            rows, cut = await packs(Query(where=asked.about, limit=ROWS_MAX, bytes_max=LOGS_BYTES_MAX), behind)
+            rows, cut = await packs(Query(where=wish.about, limit=ROWS_MAX, bytes_max=LOGS_BYTES_MAX), behind)
             await asyncio.to_thread(self._take, hear(rows))
             findings.append(
-                f"the pod inventory does not know {len(behind)} packs yet: they were searched for {asked.what}"
+                f"the pod inventory does not know {len(behind)} packs yet: they were searched for {wish.what}"
             )
             if cut:
                 findings.append("there are more watch and audit events of pods than were looked at")
-        newest = snapshot.state.last_time_unix_nano
-        since = newest - 4 * COMMIT_AGE_NS if newest else None
-        rows, cut = await hot(
-            Query(where=wanted(), time_start_unix_nano=since, limit=ROWS_MAX, bytes_max=LOGS_BYTES_MAX)
-        )
+        rows, cut = await hot(Query(where=wanted(), limit=ROWS_MAX, bytes_max=LOGS_BYTES_MAX))
         if cut:
             findings.append("the hot index has more watch and audit events of pods than were looked at")
-        return await asyncio.to_thread(self._answer, rows, asked, findings)
+        return await asyncio.to_thread(self._answer, rows, wish, findings)
 
     # -- taking in -------------------------------------------------------------------------------------------
 
@@ -121,9 +119,10 @@ class PodDirectory:
             else:
                 # The commit of the first one that is left may have been begun: it is read again.
                 self._next = max(self._next, left[0].commit)
-            for segment in snapshot.segments:
-                self._read_segment(segment)
-            self._tail &= {_named(segment) for segment in snapshot.segments}
+            segments = {key_of(segment): segment for segment in snapshot.segments}
+            for key, segment in segments.items():
+                self._read_segment(key, segment)
+            self._tail &= segments.keys()
             return left
 
     def _load(self) -> None:
@@ -150,14 +149,12 @@ class PodDirectory:
         except (NotHeldError, EvidenceError, RejectedError):
             self._unread.add(pack.path)
 
-    def _read_segment(self, segment: TailSegment) -> None:
-        if segment.damaged or not segment.rows.num_rows:
+    def _read_segment(self, key: SegmentKey, segment: TailSegment) -> None:
+        if segment.damaged or not segment.rows.num_rows or key in self._tail:
             return
-        name = _named(segment)
-        if name not in self._tail:
-            self._join(hear(segment.rows.filter(mask(wanted(), segment.rows))))
-            self._inventory.take(_logs(segment.rows))
-            self._tail.add(name)
+        self._join(hear(segment.rows.filter(mask(wanted(), segment.rows))))
+        self._inventory.take(_logs(segment.rows))
+        self._tail.add(key)
 
     def _take(self, heard: Heard) -> None:
         with self._lock:
@@ -169,12 +166,12 @@ class PodDirectory:
 
     # -- answering -------------------------------------------------------------------------------------------
 
-    def _answer(self, rows: pa.Table, asked: Asked, findings: list[str]) -> Meant:
+    def _answer(self, rows: pa.Table, wish: Wish[T], findings: list[str]) -> Meant[T]:
         with self._lock:
             self._join(hear(rows))
-            pods = asked.choose(Pods(self._inventory))
-            gaps = self._gaps(asked.start_unix_nano, asked.end_unix_nano)
-            return Meant(pods=pods, findings=[*findings, *self._said()], gaps=gaps)
+            found = wish.choose(Pods(self._inventory))
+            gaps = self._gaps(wish.start_unix_nano, wish.end_unix_nano)
+            return Meant(found=found, findings=[*findings, *self._said()], gaps=gaps)
 
     def _said(self) -> list[str]:
         if not self._unread:
@@ -194,22 +191,22 @@ class PodDirectory:
         )
 
 
-def of_anchor(anchor: Anchor, start: int | None, end: int | None) -> Asked:
+def of_anchor(anchor: Anchor, start: int | None, end: int | None) -> Wish[list[PodView]]:
     """Ask for the pods that an anchor means at a moment of a time."""
-    return Asked(
+    return Wish(
         what=str(anchor), choose=lambda pods: _chosen(pods, anchor, start, end), about=_about(anchor),
         start_unix_nano=start, end_unix_nano=end,
     )  # fmt: skip
 
 
-def between(start: int | None, end: int | None, *, node: str, namespace: str) -> Asked:
+def between(start: int | None, end: int | None, *, node: str, namespace: str) -> Wish[list[PodView]]:
     """Ask for all pods of a time, of a node and a namespace where they are named."""
 
     def choose(pods: Pods) -> list[PodView]:
         found = pods.on_node(node, start, end) if node else pods.between(start, end, namespace=namespace)
         return [pod for pod in found if namespace in ("", pod.namespace)]
 
-    return Asked(
+    return Wish(
         what="all pods", choose=choose, about=wanted(), start_unix_nano=start, end_unix_nano=end
     )  # fmt: skip
 
@@ -249,12 +246,6 @@ def _about(anchor: Anchor) -> Node:
     elif anchor.kind in (AnchorKind.UID, AnchorKind.IP, AnchorKind.NODE):
         words = [Term(field="", value=anchor.name)]
     return And(nodes=(wanted(), Or(nodes=tuple(words)))) if words else wanted()
-
-
-def _named(segment: TailSegment) -> str:
-    """Return what tells a segment from another of its name: a bus made anew begins at the same positions."""
-    first = segment.rows["file_id"][0].as_py() if segment.rows.num_rows else ""
-    return f"{segment.name} {segment.rows.num_rows} {first}"
 
 
 def _logs(rows: pa.Table) -> list[Sighting]:

@@ -146,6 +146,30 @@ async def test_packs_too_many_to_read_are_searched_and_that_is_said(
     assert any("does not know 2 packs yet" in finding for finding in answer.coverage.findings)
 
 
+async def test_a_question_with_several_conditions_looks_at_what_is_newer_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pods, "PACKS_READ_MAX", 1)
+    await house.send(house.file(container("web-1", uid="u-1")), cri("one"))
+    await house.send(
+        house.file(WATCH, path="/w.jsonl"),
+        event("ADDED", "web-1", "u-1", labels={"team": "payments", "app": "web"}, address="10.0.0.9"),
+    )
+    await house.commit()
+    query = Query(where=parse("k8s.pod.label.team:payments AND k8s.pod.label.app:web AND k8s.pod.ip:10.0.0.9"))
+
+    answer = await house.engine().search(query)
+
+    assert [one["body"] for one in documents(answer)] == ["one"]
+    behind = [finding for finding in answer.coverage.findings if "packs yet" in finding]
+    assert behind == [
+        (
+            "the pod inventory does not know 1 packs yet: they were searched for k8s.pod.label.team:payments, "
+            "k8s.pod.label.app:web, k8s.pod.ip:10.0.0.9"
+        )
+    ]
+
+
 async def test_what_only_the_hot_index_has_tells_of_pods_too(house: House) -> None:
     indices = MemoryIndices()
     await house.send(house.file(container("web-1", uid="u-1")), cri("one"))
