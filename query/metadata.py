@@ -16,7 +16,7 @@ from ashiato.core.inventory import Pods, PodView, wanted
 from ashiato.core.pod_fields import ADDRESS, IMAGES, LABELS, is_pod_field
 from ashiato.core.query import And, Node, Not, Or, Phrase, Term
 from query.pods import Wish
-from query.subjects import within
+from query.subjects import last_moment, with_uids, within
 
 PODS_MAX: Final = 1000
 """Pods that one condition may mean."""
@@ -102,9 +102,8 @@ def _chosen(pods: Pods, condition: Condition, start: int | None, end: int | None
 
 def _rows_of(pod: PodView, condition: Condition) -> Node:
     """Return the rows of a pod in the time in which a condition held of it."""
-    uids = Or(nodes=tuple(Term(field="k8s_pod_uid", value=uid) for uid in (pod.uid, *pod.aliases) if uid))
+    uids = with_uids(filter(None, (pod.uid, *pod.aliases)))
     if condition.field != ADDRESS:
-        ends = pod.end_unix_nano
-        return And(nodes=(uids, within(pod.created_unix_nano, ends + 1_000_000_000 if ends is not None else None)))
+        return And(nodes=(uids, within(pod.created_unix_nano, last_moment(pod))))
     held = [one for one in pod.addresses if one.value == condition.value]
     return And(nodes=(uids, Or(nodes=tuple(within(one.start_unix_nano, one.end_unix_nano) for one in held))))

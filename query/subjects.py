@@ -72,10 +72,15 @@ def pods_of_inventory(views: Iterable[PodView], anchor: Anchor) -> Iterator[Pod]
             service_account=view.accounts[-1].value.partition("/")[2] if view.accounts else "",
             images=frozenset(reference for one in (*view.images, *view.digests) for reference in _references(one)),
             owners=frozenset(view.owners), created_unix_nano=view.created_unix_nano,
-            deleted_unix_nano=view.end_unix_nano + _SECOND_NS if view.end_unix_nano is not None else None,
+            deleted_unix_nano=last_moment(view),
             since_unix_nano=min((one.start_unix_nano for one in held), default=None),
             until_unix_nano=None if None in ends else max((end for end in ends if end is not None), default=None),
         )  # fmt: skip
+
+
+def last_moment(view: PodView) -> int | None:
+    """Return the latest moment at which a pod may still have been there: its end is told to the second."""
+    return view.end_unix_nano + _SECOND_NS if view.end_unix_nano is not None else None
 
 
 def merged(pods: Iterable[Pod]) -> list[Pod]:
@@ -195,10 +200,14 @@ def _while(node: Node, pod: Pod) -> Node:
 
 def _own(pod: Pod) -> Node:
     if pod.uid:
-        uids = (pod.uid, *sorted(pod.aliases))
-        return Or(nodes=tuple(Term(field="k8s_pod_uid", value=uid) for uid in uids))
+        return with_uids((pod.uid, *sorted(pod.aliases)))
     name = Term(field="k8s_pod_name", value=pod.name)
     return And(nodes=(name, Term(field="k8s_namespace_name", value=pod.namespace))) if pod.namespace else name
+
+
+def with_uids(uids: Iterable[str]) -> Node:
+    """Return the predicate of the rows that a pod of one of these uids wrote."""
+    return Or(nodes=tuple(Term(field="k8s_pod_uid", value=uid) for uid in uids))
 
 
 def _object(pod: Pod) -> tuple[Node, ...]:
