@@ -164,9 +164,9 @@ def _reach(
         if held or not others:
             return [_searched(source, start, end, held, files)]
         return []
-    known = [facts.watermarks.get(file.attester) for file in live]
-    silent = sorted({file.attester for file, watermark in zip(live, known, strict=True) if watermark is None})
-    reached = min((watermark for watermark in known if watermark is not None), default=None)
+    attesters = sorted({file.attester for file in live})
+    silent = [name for name in attesters if name not in facts.watermarks]
+    reached = min((facts.watermarks[name] for name in attesters if name in facts.watermarks), default=None)
     found: list[Interval] = []
     if silent:
         told = f"node {', '.join(silent)} has not said how far it is read"
@@ -182,7 +182,7 @@ def _reach(
     elif (end is None or end <= reached) and (start is None or start < reached):
         return found
     elif facts.now_unix_nano - reached > NODE_SILENT_NS:
-        last = sorted({file.attester for file, watermark in zip(live, known, strict=True) if watermark == reached})
+        last = [name for name in attesters if facts.watermarks.get(name) == reached]
         seen, reason, told = Seen.GAP, "no_collector", f"nothing later has come from node {', '.join(last)}"
     else:
         reason, told = "beyond_watermark", "the node has not said yet that it is read so far"
