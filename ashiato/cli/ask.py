@@ -124,12 +124,11 @@ def pods(
 
     lines = _ask(_place(data, url, token_file, ca_file, archive), ask)
     if json_lines:
-        sys.stdout.buffer.writelines(line + b"\n" for line in lines)
-        sys.stdout.flush()
+        _print_lines(lines)
         return
     from ashiato.cli.show import print_pods  # noqa: PLC0415 - see the package
 
-    print_pods([json.loads(line) for line in lines[:-1]], json.loads(lines[-1])["coverage"], out=sys.stdout)
+    print_pods(*_read(lines), out=sys.stdout)
 
 
 def logs(
@@ -218,11 +217,19 @@ def _window(since: str, start: str, end: str) -> tuple[int | None, int | None]:
 
 def _print(lines: Sequence[bytes], *, json_lines: bool, fold: bool, turn: bool = False) -> None:
     if json_lines:
-        sys.stdout.buffer.writelines(line + b"\n" for line in lines)
-        sys.stdout.flush()
+        _print_lines(lines)
         return
     from ashiato.cli.show import print_records  # noqa: PLC0415 - see the package
 
-    records = [json.loads(line) for line in lines[:-1]]
-    coverage = json.loads(lines[-1])["coverage"]
+    records, coverage = _read(lines)
     print_records(records[::-1] if turn else records, coverage, out=sys.stdout, fold=fold)
+
+
+def _print_lines(lines: Sequence[bytes]) -> None:
+    sys.stdout.buffer.writelines(line + b"\n" for line in lines)
+    sys.stdout.flush()
+
+
+def _read(lines: Sequence[bytes]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the entries of an answer, and what it covers."""
+    return [json.loads(line) for line in lines[:-1]], json.loads(lines[-1])["coverage"]

@@ -83,8 +83,7 @@ def print_records(
         console.print(_table(lines, title))
     else:
         out.writelines(f"{_plain(line)}\n" for line in lines)
-    for sentence in coverage_sentences(coverage):
-        console.print(Text(safe(sentence), style="green" if coverage.get("complete") else "yellow"), soft_wrap=True)
+    _print_coverage(coverage, console)
 
 
 def print_pods(documents: Sequence[Document], coverage: Mapping[str, Any], *, out: TextIO) -> None:
@@ -100,6 +99,10 @@ def print_pods(documents: Sequence[Document], coverage: Mapping[str, Any], *, ou
         console.print(table)
     else:
         out.writelines("  ".join(row) + "\n" for row in rows)
+    _print_coverage(coverage, console)
+
+
+def _print_coverage(coverage: Mapping[str, Any], console: Console) -> None:
     for sentence in coverage_sentences(coverage):
         console.print(Text(safe(sentence), style="green" if coverage.get("complete") else "yellow"), soft_wrap=True)
 
