@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.kit.machine import ROOT, facts
-from bench.kit.processes import Measured, cpu_of_s, free_port, wait_until
+from bench.kit.machine import ROOT, facts, memory_mib
+from bench.kit.processes import Measured, cpu_of_s, ending, free_port, wait_until
 from bench.kit.sequences import Logs
 from bench.kit.tailers import INSTALL, OTHERS, OURS, TOPIC, Place, Tailer
 from bench.kit.topic import Topic, texts
@@ -94,8 +94,7 @@ def main() -> int:
                     results[tool.name] = None
         finally:
             kafka.stop()
-    for name, path in (("vlagent", shutil.which("vlagent")),):
-        results[name] = "found, and not run: it writes to VictoriaLogs only" if path else None
+    results["vlagent"] = "found, and not run: it writes to VictoriaLogs only" if shutil.which("vlagent") else None
     print(json.dumps({"benchmark": "collector", "quick": arguments.quick, "goals": GOALS, "sink": sink,
                       "tools": results, **told}))  # fmt: skip
     ours = results.get(OURS.name)
@@ -125,15 +124,11 @@ def run(tool: Tailer, kafka: KafkaPart, folder: Path, size: Size) -> dict[str, A
 def catch_up(tool: Tailer, place: Place, logs: Logs, topic: Topic, size: Size) -> dict[str, Any]:
     """Files lie there; the tool starts, and ships all of them."""
     logs.fill(size.catch_up_bytes // FILES)
-    one = tool.start(place)
-    try:
+    with ending(tool.start(place)) as one:
         began = time.monotonic()
         ended = wait_for_all(one, logs, topic)
         cpu_s = cpu_of_s(one.process.pid)
         rss = peak_rss(one)
-        one.stop(timeout_s=60)
-    finally:
-        one.kill()
     return {
         "raw_bytes": logs.raw_bytes, "wall_s": round(ended - began, 2), "cpu_s": round(cpu_s, 2),
         "cpu_s_per_gb": round(cpu_s / (logs.raw_bytes / 1e9), 2), "mb_per_cpu_s": round(logs.raw_bytes / MB / cpu_s, 1),
@@ -144,8 +139,7 @@ def catch_up(tool: Tailer, place: Place, logs: Logs, topic: Topic, size: Size) -
 def keep_up(tool: Tailer, place: Place, logs: Logs, topic: Topic, size: Size) -> dict[str, Any]:
     """Containers write; the tool follows."""
     logs.fill(1)
-    one = tool.start(place)
-    try:
+    with ending(tool.start(place)) as one:
         wait_for_all(one, logs, topic)
         cpu_s, before = cpu_of_s(one.process.pid), logs.raw_bytes
         began = time.monotonic()
@@ -154,9 +148,6 @@ def keep_up(tool: Tailer, place: Place, logs: Logs, topic: Topic, size: Size) ->
         cpu_s = cpu_of_s(one.process.pid) - cpu_s
         rss = peak_rss(one)
         wait_for_all(one, logs, topic)
-        one.stop(timeout_s=60)
-    finally:
-        one.kill()
     written = logs.raw_bytes - before
     return {
         "raw_bytes": written, "mb_per_s": round(written / MB / wall_s, 2), "cpu_s": round(cpu_s, 2),
@@ -168,17 +159,13 @@ def keep_up(tool: Tailer, place: Place, logs: Logs, topic: Topic, size: Size) ->
 def idle(tool: Tailer, place: Place, logs: Logs, topic: Topic, size: Size) -> dict[str, Any]:
     """Files lie still."""
     logs.fill(1)
-    one = tool.start(place)
-    try:
+    with ending(tool.start(place)) as one:
         wait_for_all(one, logs, topic)
         time.sleep(min(5, size.idle_s))
         cpu_s = cpu_of_s(one.process.pid)
         time.sleep(size.idle_s)
         cpu_s = cpu_of_s(one.process.pid) - cpu_s
         rss = peak_rss(one)
-        one.stop(timeout_s=60)
-    finally:
-        one.kill()
     return {"files": logs.count, "cpu_percent": round(100 * cpu_s / size.idle_s, 3), "rss_mib_max": rss}
 
 
@@ -200,14 +187,10 @@ def into_nothing(folder: Path, size: Size) -> dict[str, Any]:
         """
     )
     program = [sys.executable, "-P", str(Path(__file__).parent / "kit" / "sinking.py"), str(settings)]
-    one = Measured.start_command("collector", program, folder / "log", metrics_port=port)
-    try:
+    with ending(Measured.start_command("collector", program, folder / "log", metrics_port=port)) as one:
         began = time.monotonic()
         ended = wait_for_all(one, logs, None)
         cpu_s, rss = cpu_of_s(one.process.pid), peak_rss(one)
-        one.stop(timeout_s=60)
-    finally:
-        one.kill()
     shutil.rmtree(folder)
     return {
         "raw_bytes": logs.raw_bytes, "wall_s": round(ended - began, 2), "cpu_s": round(cpu_s, 2),
@@ -268,10 +251,7 @@ def latencies_s(values: list[tuple[int, bytes]]) -> Iterator[float]:
 
 def peak_rss(one: Measured) -> float:
     """Return the most memory that the process has held so far, in MiB."""
-    for line in Path(f"/proc/{one.process.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return round(int(line.split()[1]) / 1024, 1)
-    raise RuntimeError(f"{one.name} is gone: see {one.log}")
+    return round(memory_mib("VmHWM", one.process.pid), 1)
 
 
 def say(text: str) -> None:

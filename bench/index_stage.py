@@ -33,7 +33,7 @@ from ashiato.core.limits import KIB
 from ashiato.core.ports import Partition
 from bench.kit import corpus
 from bench.kit.machine import ROOT, facts
-from bench.kit.processes import Measured, part_cpu_s
+from bench.kit.processes import Measured, ending, part_cpu_s
 from tests.parts.opensearch import OpenSearchPart
 
 BULK: Final = Partition(TOPIC_BULK, 0)
@@ -81,8 +81,7 @@ async def run(root: Path, part: OpenSearchPart, mix: str, count: int) -> dict[st
     offsets = [0] * PODS
     warm, counted = _frames(texts[:warm_lines], offsets), _frames(texts[warm_lines:], offsets)
     raw_bytes = sum(len(line) for line in texts[warm_lines:])
-    indexer = _start(root, part)
-    try:
+    with ending(_start(root, part)) as indexer:
         for value in warm:
             await bus.send(BULK, value)
         await _published(positions, len(warm), indexer)
@@ -92,9 +91,6 @@ async def run(root: Path, part: OpenSearchPart, mix: str, count: int) -> dict[st
             await bus.send(BULK, value)
         await _published(positions, len(warm) + len(counted), indexer)
         elapsed_s, servers_s = time.perf_counter() - began, part_cpu_s(part.folder) - servers_s
-        indexer.stop(timeout_s=60)
-    finally:
-        indexer.kill()
     await bus.close()
     stored = await client.ask("GET", "/ashiato-*/_stats/store,docs")
     await client.close()

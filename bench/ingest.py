@@ -17,7 +17,6 @@ import asyncio
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -36,9 +35,8 @@ keep_memory()  # as `python -m ingest` does
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ashiato.adapters.archive_directory import DirectoryReader
 from ashiato.adapters.bus_sqlite import SqliteKeeper, SqliteWriter
-from ashiato.adapters.journal import Journal
+from ashiato.adapters.data_folder import DataFolder
 from ashiato.core import frame
 from ashiato.core.chunk import Chunk, ChunkFlags, FileFacts
 from ashiato.core.ids import TOPIC_BULK, TOPIC_PRIORITY, ulid
@@ -49,10 +47,12 @@ from ashiato.core.limits import (
     COMMIT_RAW_BYTES,
     FRAME_RAW_BYTES_TARGET,
     KIB,
+    MIB,
 )
-from ashiato.core.ports import Partition
 from bench.kit import mixed
 from bench.kit.machine import facts
+from bench.kit.processes import Measured, ending, wait_until
+from bench.kit.services import BULK, journal_of, reached
 from ingest import columns, lines, pack, rows
 from ingest.admission import Admission, chunks_of
 from ingest.batch import Batch, at_rest
@@ -61,7 +61,8 @@ from ingest.parse import cri
 
 NOON: Final = 1_795_608_000_000_000_000
 HOUR_NS: Final = 3_600_000_000_000
-BULK: Final = Partition(TOPIC_BULK, 0)
+TIMEOUT_S: Final = 900.0
+GRACE_S: Final = 120.0
 ROUNDS: Final = 5
 SMALL_CHUNK_BYTES: Final = 4 * KIB
 STAGES: Final = (
@@ -275,46 +276,39 @@ async def fill(path: Path, root: Path) -> int:
     return position
 
 
-def reached(root: Path) -> int:
-    """Return the bus position below which everything is committed or published in the tail."""
-    committed = Journal(DirectoryReader(root / "archive")).refresh().positions.get(BULK)
-    published = [int(path.stem.rpartition("-")[2]) for path in (root / "tail").glob(f"{TOPIC_BULK}-0-*.arrow")]
-    return max([committed.next if committed is not None else 0, *published])
-
-
-def archive(root: Path, position: int) -> tuple[float, resource.struct_rusage]:
-    """Archive up to ``position`` in a process of its own; return how long that took, and what it used."""
-    settings = root / "ashiato.toml"
+def archive(data: DataFolder, position: int) -> tuple[float, Measured]:
+    """Archive up to ``position`` in a process of its own; return how long that took, and the process."""
+    settings = data.run / "ashiato.toml"
     settings.write_text(
-        f'[ingest]\nbus = {{kind = "sqlite", path = "{root}/bus.sqlite"}}\narchive = {{directory = "{root}/archive"}}\n'
-        f'scratch_dir = "{root}/scratch"\ntail_dir = "{root}/tail"\nstop_grace_s = 120.0\n'
+        f'[ingest]\nbus = {{kind = "sqlite", path = "{data.bus_path}"}}\n'
+        f'archive = {{directory = "{data.archive}"}}\n'
+        f'scratch_dir = "{data.scratch}"\ntail_dir = "{data.tail}"\nstop_grace_s = {GRACE_S}\n'
     )
+    journal, command = journal_of(data), ["ingest", "archive", "--config", str(settings)]
     started = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-m", "ingest", "archive", "--config", str(settings)])
-    while reached(root) < position:
-        assert child.poll() is None
-        time.sleep(0.05)
-    child.send_signal(signal.SIGTERM)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    assert child.returncode == 0
-    return time.perf_counter() - started, usage
+    with ending(Measured.start("ingest", command, data.run / "log"), timeout_s=GRACE_S) as one:
+        wait_until(
+            "all is archived or in the tail", lambda: reached(data, journal) >= position, timeout_s=TIMEOUT_S,
+            processes=[one],
+        )  # fmt: skip
+    return time.perf_counter() - started, one
 
 
 def measure_process(root: Path) -> dict[str, Any]:
     """Archive the corpus from a bus in a process of its own, as it runs on a machine."""
-    position = asyncio.run(fill(root / "bus.sqlite", root))
-    elapsed, usage = archive(root, position)
-    packs = Journal(DirectoryReader(root / "archive")).refresh().packs.values()
-    raw = sum(one.raw_bytes for one in packs)
-    cpu = usage.ru_utime + usage.ru_stime
+    data = DataFolder(root / "data")
+    for folder in (data.bus_path.parent, data.run):
+        folder.mkdir(parents=True)
+    position = asyncio.run(fill(data.bus_path, root))
+    elapsed, used = archive(data, position)
+    raw = sum(one.raw_bytes for one in journal_of(data).state.packs.values())
     told = {
         "raw_bytes": raw,
         "elapsed_s": round(elapsed, 3),
-        "cpu_s": round(cpu, 3),
-        "raw_mb_per_cpu_s": round(raw / 1e6 / cpu, 2),
+        "cpu_s": round(used.cpu_s, 3),
+        "raw_mb_per_cpu_s": round(raw / 1e6 / used.cpu_s, 2),
         "raw_mb_per_s": round(raw / 1e6 / elapsed, 2),
-        "rss_max_mib": round(usage.ru_maxrss / KIB, 1),
+        "rss_max_mib": round(used.rss_bytes_max / MIB, 1),
     }
     print(f"-- python -m ingest archive, from its start to its end, tail included: {told}")
     return told

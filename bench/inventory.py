@@ -10,11 +10,9 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,7 +21,7 @@ from ashiato.adapters.inventory import decode_segment, encode_segment
 from ashiato.core.inventory import Inventory, Pods, PodView, Sighting
 from ashiato.core.inventory.from_watch import read
 from ashiato.core.inventory.records import Line
-from bench.kit.machine import ROOT, facts
+from bench.kit.machine import ROOT, facts, memory_mib
 from collector.watch import lines
 from collector.watch.keep import Keeper
 from collector.watch.resources import resource_of
@@ -60,7 +58,7 @@ def _folded(count: int, found: dict[str, object]) -> Inventory:
         written = list(_written(pages, keeper, resource_))
     found["lines_bytes"] = sum(map(len, written))
     del pages
-    inventory, before = Inventory(), _rss()
+    inventory, before = Inventory(), memory_mib("VmRSS")
     with _timed("read_lines_cpu_s", found):
         told = _told(written, 0)
     with _timed("fold_cpu_s", found):
@@ -68,7 +66,7 @@ def _folded(count: int, found: dict[str, object]) -> Inventory:
     del told, written
     _lives(inventory, count)
     gc.collect()
-    found["resident_more_mib"] = round(_rss() - before)
+    found["resident_more_mib"] = round(memory_mib("VmRSS") - before)
     found["records_bytes"] = sum(len(inventory.record(key)) for key in inventory.all_keys())
     return inventory
 
@@ -181,13 +179,6 @@ def _questions(inventory: Inventory, found: dict[str, object]) -> None:
         count = len(ask())
         found[f"{what}_ms"] = round((time.perf_counter() - began) * 1000, 2)
         print(f"{what}: {count} pods in {found[f'{what}_ms']} ms")
-
-
-def _rss() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -25,21 +25,16 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from ashiato.adapters.archive_directory import DirectoryReader
 from ashiato.adapters.bus_sqlite import SqliteReader
 from ashiato.adapters.data_folder import DataFolder
-from ashiato.adapters.journal import Journal
-from ashiato.core.ids import TOPIC_BULK
-from ashiato.core.ports import Partition
 from bench.kit.corpus import Corpus, make
 from bench.kit.machine import ROOT, facts
 from bench.kit.processes import Measured, Sampler, wait_until
-from bench.kit.services import Running, embedded, running
+from bench.kit.services import BULK, Running, embedded, journal_of, reached, running
 
 LINES: Final = 1_200_000
 LINES_QUICK: Final = 500_000
 MB: Final = 1_000_000
-BULK: Final = Partition(TOPIC_BULK, 0)
 MB_PER_CPU_S_MIN: Final = 15.0
 RSS_BYTES_MAX: Final = 512 * 1024 * 1024
 BESIDE: Final = ("retention", "ingest", "query")
@@ -102,7 +97,7 @@ def run_line(corpus: Corpus, data: DataFolder) -> dict[str, Any]:
         for name in ("collector", "query", "retention"):
             place.processes[name].stop(timeout_s=60)
         processes = place.all
-    packs = [pack for pack in held(data).state.packs.values() if pack.retention_class == "container"]
+    packs = [pack for pack in journal_of(data).state.packs.values() if pack.retention_class == "container"]
     archived, rows = sum(pack.raw_bytes for pack in packs), sum(pack.rows for pack in packs)
     if (archived, rows) != (corpus.raw_bytes, corpus.lines):
         raise RuntimeError(f"archived {archived} bytes in {rows} rows of {corpus.raw_bytes} in {corpus.lines}")
@@ -128,7 +123,7 @@ def run_line(corpus: Corpus, data: DataFolder) -> dict[str, Any]:
 def wait_for_tail(corpus: Corpus, place: Running) -> float:
     """Return the moment at which everything was acknowledged and could be searched."""
     data, collector = place.data, place.processes["collector"]
-    journal = held(data)
+    journal = journal_of(data)
     reader = SqliteReader(str(data.bus_path))
     last: tuple[int, int] = (-1, -1)
     changed = time.monotonic()
@@ -147,20 +142,6 @@ def wait_for_tail(corpus: Corpus, place: Running) -> float:
         wait_until("all is searchable", still, timeout_s=TIMEOUT_S, processes=place.all)
         loop.run_until_complete(reader.close())
     return changed
-
-
-def reached(data: DataFolder, journal: Journal) -> int:
-    """Return the bus position up to which rows are committed or in the tail."""
-    ends = [int(path.stem.rpartition("-")[2]) for path in data.tail.glob(f"{BULK.topic}-{BULK.number}-*.arrow")]
-    txn = journal.refresh().positions.get(BULK)
-    return max([*ends, txn.next if txn is not None else 0])
-
-
-def held(data: DataFolder) -> Journal:
-    """Return the journal as it stands."""
-    journal = Journal(DirectoryReader(data.archive))
-    journal.refresh()
-    return journal
 
 
 def account(one: Measured, corpus: Corpus) -> dict[str, Any]:

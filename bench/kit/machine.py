@@ -28,6 +28,19 @@ def facts(folder: Path) -> dict[str, object]:
     }
 
 
+def memory_mib(name: str, pid: int | str = "self") -> float:
+    """Return what the kernel counts of a process's memory: ``VmRSS`` now, ``VmHWM`` at its most.
+
+    Raises:
+        RuntimeError: the process is gone.
+
+    """
+    kib = int(_field(Path(f"/proc/{pid}/status"), name).split()[0])
+    if not kib:
+        raise RuntimeError(f"process {pid} is gone")
+    return kib / 1024
+
+
 def _field(path: Path, name: str) -> str:
     for line in path.read_text().splitlines():
         key, _, value = line.partition(":")

@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -95,6 +96,16 @@ class Measured:
 
     def _cpu_now_s(self) -> float:
         return cpu_of_s(self.process.pid)
+
+
+@contextmanager
+def ending(one: Measured, *, timeout_s: float = 60) -> Iterator[Measured]:
+    """Ask a process to end when the context does, and kill it where something fails."""
+    try:
+        yield one
+        one.stop(timeout_s=timeout_s)
+    finally:
+        one.kill()
 
 
 def part_cpu_s(folder: Path) -> float:

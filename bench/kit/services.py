@@ -10,13 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ashiato.adapters.archive_directory import DirectoryReader
 from ashiato.adapters.data_folder import DataFolder
+from ashiato.adapters.journal import Journal
+from ashiato.core.ids import TOPIC_BULK
+from ashiato.core.ports import Partition
 from ashiato.standalone import Options, settings_document, toml
 from bench.kit.processes import Measured, free_port, wait_until
 
 if TYPE_CHECKING:
     from tests.parts.stack import Stack
 
+BULK = Partition(TOPIC_BULK, 0)
 TOKEN = "only-for-this-run"
 
 
@@ -110,6 +115,20 @@ def at_scale(data: DataFolder, root: Path, stack: Stack) -> Mapping[str, Service
         )
         for name, table in tables.items()
     }
+
+
+def reached(data: DataFolder, journal: Journal) -> int:
+    """Return the bus position up to which rows are committed or in the tail."""
+    ends = [int(path.stem.rpartition("-")[2]) for path in data.tail.glob(f"{BULK.topic}-{BULK.number}-*.arrow")]
+    txn = journal.refresh().positions.get(BULK)
+    return max([*ends, txn.next if txn is not None else 0])
+
+
+def journal_of(data: DataFolder) -> Journal:
+    """Return the journal as it stands."""
+    journal = Journal(DirectoryReader(data.archive))
+    journal.refresh()
+    return journal
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,4 +181,3 @@ OTHERS: Final = (
     Tailer(name="vector", program="vector", start=_vector, version=("--version",)),
 )
 INSTALL: Final = "apt-get install -y --no-install-recommends rsyslog rsyslog-kafka"
-PYTHON: Final = sys.version.split()[0]
