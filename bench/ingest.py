@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -50,7 +49,7 @@ from ashiato.core.limits import (
     MIB,
 )
 from bench.kit import mixed
-from bench.kit.machine import facts
+from bench.kit.machine import facts, memory_mib
 from bench.kit.processes import Measured, ending, wait_until
 from bench.kit.services import BULK, journal_of, reached
 from ingest import columns, lines, pack, rows
@@ -181,7 +180,7 @@ def run_stages(path: Path, scratch: Path) -> dict[str, Any]:
         **told,
         "cpu_s": sum(stages.seconds.values()),
         "stages_s": dict(stages.seconds),
-        "rss_max_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB,
+        "rss_max_mib": memory_mib("VmHWM"),
     }
 
 

@@ -11,10 +11,13 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from ashiato.core.limits import MIB
+from bench.kit.machine import memory_mib
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -66,7 +69,7 @@ class Measured:
         return sum(float(line.rpartition(" ")[2]) for line in own)
 
     def stop(self, *, timeout_s: float) -> None:
-        """Ask it to end and take the kernel's account of it.
+        """Ask it to end, and note what it took.
 
         Raises:
             RuntimeError: it did not end, or not with 0.
@@ -75,6 +78,9 @@ class Measured:
         self.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + timeout_s
         while True:
+            # Not the kernel's account at the end: there a child's memory begins with what its parent held.
+            with suppress(RuntimeError):
+                self.rss_bytes_max = int(memory_mib("VmHWM", self.process.pid) * MIB)
             pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
             if pid:
                 break
@@ -84,7 +90,6 @@ class Measured:
             time.sleep(0.02)
         self.process.returncode = os.waitstatus_to_exitcode(status)
         self.cpu_s = usage.ru_utime + usage.ru_stime - self.cpu_at_begin_s
-        self.rss_bytes_max = usage.ru_maxrss * 1024
         if self.process.returncode:
             raise RuntimeError(f"{self.name} ended with {self.process.returncode}: {self.log.read_text()[-2000:]}")
 
