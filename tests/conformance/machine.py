@@ -131,8 +131,7 @@ class NodeMachine(RuleBasedStateMachine):
         if log is None or which >= len(plain):
             return
         path = plain[which]
-        if path == plain[-1]:
-            self.close_late(pod)
+        self._close_late_of(path, log)
         log.rotated[log.rotated.index(path)] = self.site.truth.compress(path)
 
     @rule(pod=PODS, which=st.integers(0, 3))
@@ -141,8 +140,7 @@ class NodeMachine(RuleBasedStateMachine):
         if (log := self.logs.get(pod)) is None or which >= len(log.rotated):
             return
         self._let_be_born(log)
-        if which == len(log.rotated) - 1:
-            self.close_late(pod)
+        self._close_late_of(log.rotated[which], log)
         self.site.truth.unlink(log.rotated.pop(which))
 
     @rule(pod=PODS)
@@ -340,6 +338,13 @@ class NodeMachine(RuleBasedStateMachine):
         if log.pen is not None:
             log.pen.close()
         log.pen, log.rest = None, b""
+
+    def _close_late_of(self, path: Path, log: Log) -> None:
+        """End the late writer before its file loses its name: what it wrote then would be on no disk."""
+        truth = self.site.truth
+        if log.stale is not None and truth.at(path) is truth.life_of(log.stale.inode):
+            log.stale.close()
+            log.stale = None
 
     def _next_name(self, log: Log) -> Path:
         self.turn += 1
